@@ -1,0 +1,96 @@
+//! Conditions as kstatus, Argo CD and Flux read them, and the fixed list of reasons.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// Why a condition is as it is. The list is closed: it is documented in `docs/conditions.md` and its names are metric labels.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Reason {
+    /// The rows in the database are as the object declares them.
+    Synced,
+    /// The object is accepted and its rows have not been written yet.
+    Pending,
+    /// No `MailDomain` declares the domain of the address.
+    UnknownDomain,
+    /// The `MailServer` that `serverRef` names does not exist.
+    UnknownServer,
+    /// The object's namespace may not use the `MailDomain` or `MailServer` that it needs.
+    NotAllowed,
+    /// An older object declares the same address or domain.
+    Conflict,
+    /// The database refused the object's row.
+    RowRefused,
+    /// A row that nobody declared stands where this object's row would go.
+    RowExists,
+    /// The Secret that holds the password does not exist.
+    SecretNotFound,
+    /// The Secret exists and has no such key, or its value can't be stored.
+    SecretInvalid,
+    /// The database can't be reached or refuses the account.
+    DatabaseUnavailable,
+    /// The database is reached and is not one that can be used.
+    DatabaseInvalid,
+    /// Rows that somebody else had changed were corrected (an event, never a condition).
+    DriftCorrected,
+    /// More deletions than `massDeletion` allows are held back.
+    DeletionsHeld,
+    /// Postfix is not running yet.
+    PostfixStarting,
+    /// Postfix stopped, or did not start.
+    PostfixFailed,
+    /// The rendered configuration was refused.
+    ConfigInvalid,
+    /// The object's spec can't be used as it is.
+    Invalid,
+    /// Everything that the object needs is in place.
+    Ready,
+}
+
+impl Reason {
+    /// The name as it stands in `reason` and in metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synced => "Synced",
+            Self::Pending => "Pending",
+            Self::UnknownDomain => "UnknownDomain",
+            Self::UnknownServer => "UnknownServer",
+            Self::NotAllowed => "NotAllowed",
+            Self::Conflict => "Conflict",
+            Self::RowRefused => "RowRefused",
+            Self::RowExists => "RowExists",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::SecretInvalid => "SecretInvalid",
+            Self::DatabaseUnavailable => "DatabaseUnavailable",
+            Self::DatabaseInvalid => "DatabaseInvalid",
+            Self::DriftCorrected => "DriftCorrected",
+            Self::DeletionsHeld => "DeletionsHeld",
+            Self::PostfixStarting => "PostfixStarting",
+            Self::PostfixFailed => "PostfixFailed",
+            Self::ConfigInvalid => "ConfigInvalid",
+            Self::Invalid => "Invalid",
+            Self::Ready => "Ready",
+        }
+    }
+}
+
+/// A condition of `type_`. Keeps the transition time of `previous` where the status did not change.
+#[must_use]
+pub fn condition(
+    type_: &str,
+    (status, reason, message): (bool, Reason, String),
+    generation: i64,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Condition {
+    let status = if status { "True" } else { "False" };
+    let since = previous.iter().find(|c| c.type_ == type_ && c.status == status).map(|c| c.last_transition_time.clone());
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message,
+        observed_generation: Some(generation),
+        last_transition_time: since.unwrap_or(Time(now)),
+    }
+}

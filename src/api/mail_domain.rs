@@ -1,0 +1,81 @@
+//! `MailDomain`: a domain that a `MailServer` receives mail for.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::DeletionPolicy;
+use super::address::{Address, DomainName};
+
+/// A domain that a `MailServer` receives mail for.
+#[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, Serialize)]
+#[kube(
+    group = "vmail.dev",
+    version = "v1alpha1",
+    kind = "MailDomain",
+    namespaced,
+    shortname = "md",
+    category = "mail",
+    status = "MailDomainStatus",
+    doc = "A domain that a MailServer receives mail for.",
+    selectable = ".spec.domain",
+    printcolumn(name = "Domain", type_ = "string", json_path = ".spec.domain"),
+    printcolumn(name = "Server", type_ = "string", json_path = ".spec.serverRef.name"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Mailboxes", type_ = "integer", json_path = ".status.mailboxes"),
+    printcolumn(name = "Aliases", type_ = "integer", json_path = ".status.aliases"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.domain == oldSelf.domain").message("domain can't be changed: make a new MailDomain and move its mailboxes"))]
+pub struct MailDomainSpec {
+    /// The `MailServer` that serves this domain.
+    pub server_ref: ServerReference,
+    /// The domain, as in alpha.example.org. Can't be changed.
+    pub domain: DomainName,
+    /// Free text for `PostfixAdmin`'s list of domains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("write one line without control characters"))]
+    #[schemars(length(max = 255))]
+    pub description: Option<String>,
+    /// Whether mail to the domain is accepted. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
+    /// Addresses that receive what no mailbox and no alias of the domain takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1000))]
+    pub catch_all: Option<Vec<Address>>,
+    /// What happens to the domain's row when this object is deleted. Default: `Delete`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+}
+
+/// A `MailServer`, by default in the namespace of the object that names it.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub struct ServerReference {
+    /// Name of the `MailServer` in this namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What the operator observed of a `MailDomain`.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MailDomainStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: the domain's row is in the tables as declared.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+    /// Mailboxes declared in this domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailboxes: Option<i64>,
+    /// Aliases declared in this domain, a catch-all included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aliases: Option<i64>,
+}

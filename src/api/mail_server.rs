@@ -1,0 +1,369 @@
+//! `MailServer`: one mail system, its Postfix, its database and its mail store.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::address::DomainName;
+use super::quantity::ByteQuantity;
+use super::SecretKeyReference;
+
+/// One mail system: Postfix, the tables that it looks accounts up in, and the volume that holds the mail.
+#[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, Serialize)]
+#[kube(
+    group = "vmail.dev",
+    version = "v1alpha1",
+    kind = "MailServer",
+    namespaced,
+    shortname = "ms",
+    category = "mail",
+    status = "MailServerStatus",
+    doc = "One mail system: Postfix, the tables that it looks accounts up in, and the volume that holds the mail.",
+    printcolumn(name = "Hostname", type_ = "string", json_path = ".spec.hostname"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Domains", type_ = "integer", json_path = ".status.domains"),
+    printcolumn(name = "Mailboxes", type_ = "integer", json_path = ".status.mailboxes"),
+    printcolumn(name = "Aliases", type_ = "integer", json_path = ".status.aliases"),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 40").message("write a name of at most 40 characters: the names of its pods are made from it")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MailServerSpec {
+    /// Postfix's `myhostname`: the name that it greets with and that the domains' MX records point to, as in mx1.example.org.
+    pub hostname: DomainName,
+    /// How Postfix looks accounts up, named as in Postfix. Default: `proxy:mysql`, which shares few database connections among all of its processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookup_tables: Option<LookupTables>,
+    /// The database with PostfixAdmin's tables. Default: `embedded`, a MariaDB that the operator runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
+    /// Where and as whom mail is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail_store: Option<MailStore>,
+    /// The Postfix workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postfix: Option<Postfix>,
+    /// What to do with a row that was in the database before the object that declares it. Default: `Fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing_rows: Option<ExistingRows>,
+    /// The brake: more deletions than this in one pass wait for the annotation `vmail.dev/release-deletions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mass_deletion: Option<MassDeletion>,
+}
+
+/// Postfix's own names of the look-up table types.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum LookupTables {
+    /// Every Postfix process holds its own database connections.
+    #[serde(rename = "mysql")]
+    Mysql,
+    /// Processes share the connections of proxymap(8).
+    #[default]
+    #[serde(rename = "proxy:mysql")]
+    ProxyMysql,
+}
+
+/// Either a MariaDB that the operator runs, or a server that is there already.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.embedded) && has(self.external))").message("write embedded or external, not both"))]
+pub struct Database {
+    /// A MariaDB `StatefulSet` with its own volume, run by the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedded: Option<EmbeddedDatabase>,
+    /// A MariaDB or MySQL server that is there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalDatabase>,
+}
+
+/// The embedded MariaDB.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmbeddedDatabase {
+    /// Image with mariadbd and mariadb-install-db on its path. Default: the one that the operator was installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// Size of its volume. Default: 1Gi. Fixed once the volume exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
+    /// Storage class of its volume. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+/// A database server that is there already, with two accounts: one that writes, one that may only read.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalDatabase {
+    /// Host name or IPv4 address, reachable from the operator and from the Postfix pod.
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$') && self != 'localhost'")
+        .message("write a host name or IPv4 address, as in db.example.org; localhost would be the pod itself"))]
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    /// TCP port. Default: 3306.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// Name of the database. Default: mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))]
+    pub name: Option<String>,
+    /// TLS to the server. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<DatabaseTls>,
+    /// Secret with the keys `username` and `password` of the account that writes (the seed's postfixadmin): SELECT, INSERT, UPDATE, DELETE and, for an empty database, CREATE.
+    pub writer_secret_ref: SecretReference,
+    /// Secret with the keys `username` and `password` of the account that Postfix reads with (the seed's postfixserver): SELECT only.
+    pub reader_secret_ref: SecretReference,
+}
+
+/// TLS to an external database server.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.caSecretRef)").message("write caSecretRef: the Secret and key with the certificate authority to trust"))]
+pub struct DatabaseTls {
+    /// How much of the server's certificate is checked. Default: `VerifyIdentity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<TlsMode>,
+    /// The certificate authority's certificate, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyReference>,
+}
+
+/// How much of a server's certificate is checked.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum TlsMode {
+    /// The chain up to the certificate authority.
+    VerifyCa,
+    /// The chain, and that the certificate names the host.
+    #[default]
+    VerifyIdentity,
+}
+
+/// A Secret in the namespace of the `MailServer`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SecretReference {
+    /// Name of the Secret, in the namespace of the `MailServer`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Where and as whom mail is stored.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.uid) ? self.uid : 901) >= (has(self.minimumUid) ? self.minimumUid : 900)")
+    .message("write a uid of at least minimumUid (default 900): virtual(8) delivers for no other"))]
+#[x_kube(validation = Rule::new("(has(self.format) ? self.format : 'Maildir') == (has(oldSelf.format) ? oldSelf.format : 'Maildir')")
+    .message("keep the format: mail that is there would be out of sight in another one"))]
+#[x_kube(validation = Rule::new("(has(self.layout) ? self.layout : 'LocalPart') == (has(oldSelf.layout) ? oldSelf.layout : 'LocalPart')")
+    .message("keep the layout: mail that is there would be out of sight in another one"))]
+#[x_kube(validation = Rule::new("!(has(self.existingClaim) && (has(self.size) || has(self.storageClassName) || has(self.accessModes)))")
+    .message("write existingClaim alone, or size, storageClassName and accessModes for a new claim"))]
+pub struct MailStore {
+    /// Postfix's `virtual_mailbox_base`. Default: /var/vmail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$') && !self.matches('^/(bin|boot|dev|etc|lib|lib64|proc|root|run|sbin|sys|usr)(/|$)') && !self.matches('^/var(/lib(/postfix(/.*)?)?|/spool(/postfix)?)?$')")
+        .message("write an absolute path below /var, /srv, /home or the like, as in /var/vmail: no system directory, no .."))]
+    #[schemars(length(min = 2, max = 200))]
+    pub path: Option<String>,
+    /// Size of the volume. Default: 10Gi. Fixed once the volume exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
+    /// Storage class of the volume. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+    /// Access modes of the volume. Default: ReadWriteOnce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4))]
+    pub access_modes: Option<Vec<AccessMode>>,
+    /// A claim that is there already, to be used in place of a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub existing_claim: Option<String>,
+    /// User that owns the mail. Default: 901.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub uid: Option<i32>,
+    /// Group that owns the mail. Default: 901.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub gid: Option<i32>,
+    /// Postfix's `virtual_minimum_uid`. Default: 900.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub minimum_uid: Option<i32>,
+    /// How a mailbox is stored. Default: `Maildir`. Fixed once set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<MailboxFormat>,
+    /// Where below `path` a mailbox is stored. Default: `LocalPart`. Fixed once set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<MailboxLayout>,
+}
+
+/// Access modes of a volume, as Kubernetes names them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[allow(clippy::enum_variant_names, reason = "Kubernetes' own names")]
+pub enum AccessMode {
+    /// One node reads and writes.
+    ReadWriteOnce,
+    /// One pod reads and writes.
+    ReadWriteOncePod,
+    /// Many nodes read and write.
+    ReadWriteMany,
+}
+
+/// How a mailbox is stored (virtual(8): a trailing slash in the table chooses maildir).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum MailboxFormat {
+    /// A directory with one file a message.
+    #[default]
+    Maildir,
+    /// One file.
+    Mbox,
+}
+
+/// Where below the mail store a mailbox is stored.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum MailboxLayout {
+    /// `alpha.example.org/alfred/`
+    #[default]
+    LocalPart,
+    /// `alpha.example.org/alfred@alpha.example.org/`
+    Address,
+}
+
+/// The Postfix workload.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Postfix {
+    /// Image with Postfix and this operator's agent. Default: the one that the operator was installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// Requests and limits of the Postfix container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// The Service that receives SMTP on port 25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<PostfixService>,
+    /// Postfix's `mynetworks`: clients that may send to any destination, as in 10.1.0.0/16. Default: none, not even the pod itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.all(network, isCIDR(network))").message("write networks in CIDR notation, as in 10.1.0.0/16"))]
+    #[schemars(length(max = 64), inner(length(max = 64)))]
+    pub trusted_networks: Option<Vec<String>>,
+    /// Postfix's `message_size_limit`, in bytes. Default: 10240000, as in Postfix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_size_limit: Option<ByteQuantity>,
+    /// Any other main.cf parameter, as in `smtpd_client_connection_count_limit: "20"`. Those that the operator sets are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[a-z][a-z0-9_]*$'))").message("write parameter names of lower-case letters, digits and _ as in postconf(5)"))]
+    #[x_kube(validation = Rule::new(&owned_parameters_rule()).message("these are set by the operator from other fields, leave them out: virtual_*, smtpd_relay_restrictions, mynetworks (trustedNetworks), myhostname (hostname), message_size_limit (messageSizeLimit), mydestination, and the paths, users and commands of Postfix (docs/postfix.md lists all)"))]
+    #[x_kube(validation = Rule::new("self.all(name, !self[name].matches('[\\\\x00-\\\\x1f\\\\x7f$]') && !self[name].matches('^[ #]'))").message("write each value on one line, without control characters, without $ (write the value itself) and not beginning with # or a space"))]
+    #[schemars(extend("maxProperties" = 64), extend("additionalProperties" = {"type": "string", "maxLength": 1024}))]
+    pub parameters: Option<BTreeMap<String, String>>,
+}
+
+/// The Service that receives SMTP.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct PostfixService {
+    /// Kind of Service. Default: `ClusterIP`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<ServiceType>,
+    /// Annotations, for the load balancer of a cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Kinds of Service, as Kubernetes names them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ServiceType {
+    /// Reached from inside the cluster.
+    #[default]
+    #[serde(rename = "ClusterIP")]
+    ClusterIp,
+    /// Reached through a port of every node.
+    NodePort,
+    /// Reached through a load balancer; the client's address is kept (`externalTrafficPolicy: Local`).
+    LoadBalancer,
+}
+
+/// What to do with a row that was in the database before its object.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum ExistingRows {
+    /// Leave it alone and say so on the object.
+    #[default]
+    Fail,
+    /// Take it over. What the object does not name (a password, other people's targets) is kept.
+    Adopt,
+}
+
+/// The brake on deletions.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MassDeletion {
+    /// Share of the managed rows, in percent, that may be deleted in one pass. Default: 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_percent: Option<i32>,
+    /// As many deletions as this are always allowed. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub minimum: Option<i32>,
+}
+
+/// What the operator observed of a `MailServer`.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MailServerStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `DatabaseReady`, `TablesSynced`, `PostfixReady` and `ConfigValid`.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+    /// Host and port that receive SMTP inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Managed domains in the tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domains: Option<i64>,
+    /// Managed mailboxes in the tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailboxes: Option<i64>,
+    /// Managed aliases in the tables, the identity rows of mailboxes not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aliases: Option<i64>,
+    /// Hash of the rendered configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_hash: Option<String>,
+}
+
+/// main.cf parameters that the operator owns; every `virtual_*` parameter is owned as well.
+pub const OWNED_PARAMETERS: &[&str] = &[
+    "alias_database", "alias_maps", "allow_min_user", "alternate_config_directories", "command_directory", "compatibility_level",
+    "config_directory", "content_filter", "daemon_directory", "data_directory", "default_database_type", "default_privs",
+    "default_transport", "export_environment", "fallback_transport", "import_environment", "inet_interfaces", "inet_protocols",
+    "local_recipient_maps", "local_transport", "mail_owner", "mailbox_command", "mailbox_command_maps", "mailbox_transport",
+    "maillog_file", "maillog_file_compressor", "maillog_file_permissions", "maillog_file_prefixes", "message_size_limit",
+    "meta_directory", "multi_instance_directories", "multi_instance_enable", "multi_instance_wrapper", "mydestination", "myhostname",
+    "mynetworks", "mynetworks_style", "parent_domain_matches_subdomains", "process_id_directory", "proxy_read_maps",
+    "proxy_write_maps", "queue_directory", "recipient_delimiter", "relay_domains", "setgid_group", "shlib_directory",
+    "smtpd_recipient_restrictions", "smtpd_relay_restrictions", "transport_maps", "vmail_tables",
+];
+
+fn owned_parameters_rule() -> String {
+    let names = OWNED_PARAMETERS.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    format!("self.all(name, !name.startsWith('virtual_') && !(name in [{names}]))")
+}

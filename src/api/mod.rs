@@ -1,0 +1,85 @@
+//! What the user writes: the four kinds of `vmail.dev/v1alpha1` and the texts in them.
+//!
+//! This room holds schemas, the rules that the API server enforces with them (CEL, patterns), and the parsers of
+//! the small texts (addresses, domains, sizes) that enforce the same rules once more when an object is read: an
+//! object that an older schema let through fails to parse here and keeps its rows. No IO and no decision about mail
+//! belongs here; in particular nothing is defaulted into a stored spec, defaults are methods.
+
+pub mod address;
+pub mod condition;
+pub mod mail_alias;
+pub mod mail_domain;
+pub mod mail_server;
+pub mod mailbox;
+pub mod quantity;
+
+pub use address::{Address, AliasAddress, DomainName, ParseError};
+pub use condition::{Reason, condition};
+pub use mail_alias::{MailAlias, MailAliasSpec, MailAliasStatus};
+pub use mail_domain::{MailDomain, MailDomainSpec, MailDomainStatus};
+pub use mail_server::{MailServer, MailServerSpec, MailServerStatus};
+pub use mailbox::{Mailbox, MailboxSpec, MailboxStatus};
+pub use quantity::ByteQuantity;
+
+use kube::CustomResourceExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The API group of every kind.
+pub const GROUP: &str = "vmail.dev";
+
+/// Name under which the operator applies and patches objects (`metadata.managedFields`).
+pub const FIELD_MANAGER: &str = "vmail-operator";
+
+/// The custom resource definitions, in the order in which a reader meets them.
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![MailServer::crd(), MailDomain::crd(), Mailbox::crd(), MailAlias::crd()]
+}
+
+/// One key of a Secret in the namespace of the object that refers to it.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// Name of the Secret, in the namespace of this object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the Secret's `data`.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// What happens to a row when the object that declared it is deleted. Mail on disk is never removed by it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum DeletionPolicy {
+    /// The row is deleted: mail to the address is refused from then on.
+    #[default]
+    Delete,
+    /// The row stays as it is and nobody owns it any more: mail goes on arriving.
+    Retain,
+    /// The row stays with `active = 0` and nobody owns it: mail is refused, the account can be given back.
+    Disable,
+}
+
+impl DeletionPolicy {
+    /// The name that users write and the ownership table stores.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "Delete",
+            Self::Retain => "Retain",
+            Self::Disable => "Disable",
+        }
+    }
+
+    /// Reads back [`DeletionPolicy::as_str`]; an unknown text is the policy that keeps most.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        match text {
+            "Delete" => Self::Delete,
+            "Disable" => Self::Disable,
+            _ => Self::Retain,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What should stand in the tables under a key, and what to tell the objects that declare it.
+//!
+//! Pure, and a function of one key: a full comparison asks for every key, a pass after an event only for the touched
+//! ones, and both get the same answer. Identity alias rows, computed maildirs, "the oldest wins" and "only the
+//! namespace that holds the domain" are decided here.
+
+use std::borrow::Cow;
+
+use crate::api::mail_server::{MailboxFormat, MailboxLayout};
+use crate::api::{Address, DeletionPolicy, Reason};
+use crate::index::rows::{Kind, MailboxRow, ObjectId, PasswordSource, ServerRow};
+use crate::index::{Claim, Index, Key};
+use crate::object::ObjectName;
+use crate::tables::{AliasRow, DomainRow, MailboxRow as MailboxTableRow, Row};
+
+/// A row that should be in the database.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Want {
+    /// The row; a mailbox's password is empty here and comes from `password`.
+    pub row: Row,
+    /// The object that declares it.
+    pub object: ObjectId,
+    /// That object's uid.
+    pub uid: Box<str>,
+    /// What happens to the row when the object goes.
+    pub policy: DeletionPolicy,
+    /// Where the password of a mailbox comes from; `None`: nobody can log in.
+    pub password: Option<PasswordWant>,
+    /// Whether targets that others put into `goto` stay: so for the identity row of a mailbox.
+    pub keep_foreign_targets: bool,
+}
+
+/// A password that has to be fetched from a Secret before it can be written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PasswordWant {
+    /// Namespace of the Secret.
+    pub namespace: std::sync::Arc<str>,
+    /// Secret, key and form.
+    pub source: PasswordSource,
+    /// The Secret's `resourceVersion`; `None` where there is no such Secret.
+    pub version: Option<Box<str>>,
+}
+
+/// What an object is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verdict {
+    /// The object.
+    pub object: ObjectId,
+    /// The reason; [`Reason::Synced`] is the only good one.
+    pub reason: Reason,
+    /// A sentence for people.
+    pub message: Cow<'static, str>,
+}
+
+impl Verdict {
+    /// A verdict on an object.
+    pub fn new(object: &ObjectId, reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { object: object.clone(), reason, message: message.into() }
+    }
+}
+
+/// What should be under one key.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Desired {
+    /// The rows, none where nothing should be.
+    pub wants: Vec<Want>,
+    /// One verdict for each object that declares the key, assuming that the rows can be written.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What should be under `key`, and nothing for a key that another server serves.
+#[must_use]
+pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
+    match (index.server_of(key.domain()), index.server(server)) {
+        (Some(serving), Some(row)) if serving == server => served(index, row, key),
+        _ => Desired::default(),
+    }
+}
+
+/// The verdicts on a key that no server serves.
+#[must_use]
+pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
+    if index.server_of(key.domain()).is_some() {
+        return Vec::new();
+    }
+    let holder = index.holder(key.domain());
+    let waiting = |claim: &Claim| match holder {
+        None => Verdict::new(
+            &claim.object,
+            Reason::UnknownDomain,
+            format!("no MailDomain declares {}: create one, or correct the address", key.domain()),
+        ),
+        Some((_, row)) => Verdict::new(
+            &claim.object,
+            Reason::UnknownServer,
+            format!("MailServer {} does not exist: create it, or correct serverRef of the MailDomain", row.server),
+        ),
+    };
+    claims(index, key).iter().filter(|claim| speaks_for(claim, key)).map(waiting).collect()
+}
+
+fn claims<'a>(index: &'a Index, key: &Key) -> &'a [Claim] {
+    index.entry(key.domain()).map_or(&[], |entry| match key {
+        Key::Domain(_) => entry.domain_claims(),
+        Key::Address(address) => entry.claims(address.local_part()),
+    })
+}
+
+/// A `MailDomain` is judged under its domain, not under its catch-all's key.
+fn speaks_for(claim: &Claim, key: &Key) -> bool {
+    (claim.object.kind == Kind::Domain) == matches!(key, Key::Domain(_))
+}
+
+fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
+    match key {
+        Key::Domain(_) => served_domain(index, key),
+        Key::Address(address) => served_address(index, server, key, address),
+    }
+}
+
+fn served_domain(index: &Index, key: &Key) -> Desired {
+    let Some((holder, row)) = index.holder(key.domain()) else { return Desired::default() };
+    let catch_all = row.domain.catch_all();
+    let lost_catch_all = (!row.catch_all.is_empty())
+        .then(|| winner(index, &Key::Address(catch_all.clone())))
+        .flatten()
+        .filter(|claim| claim.object != *holder);
+    let verdict = |claim: &Claim| {
+        if claim.object != *holder {
+            conflict(&claim.object, holder, key)
+        } else if let Some(other) = lost_catch_all {
+            conflict(&claim.object, &other.object, &Key::Address(catch_all.clone()))
+        } else {
+            synced(&claim.object)
+        }
+    };
+    Desired {
+        wants: vec![Want {
+            row: Row::Domain(DomainRow {
+                domain: row.domain.to_string(),
+                description: row.description.to_string(),
+                transport: "virtual".to_owned(),
+                backupmx: false,
+                active: row.active,
+            }),
+            object: holder.clone(),
+            uid: row.meta.uid.clone(),
+            policy: row.policy,
+            password: None,
+            keep_foreign_targets: false,
+        }],
+        verdicts: claims(index, key).iter().map(verdict).collect(),
+    }
+}
+
+/// The claim that gets an address: the oldest from the namespace that holds the domain.
+fn winner<'a>(index: &'a Index, key: &Key) -> Option<&'a Claim> {
+    let (holder, _) = index.holder(key.domain())?;
+    claims(index, key).iter().find(|claim| allowed(claim, holder))
+}
+
+fn allowed(claim: &Claim, holder: &ObjectId) -> bool {
+    claim.object.name.namespace == holder.name.namespace && (claim.object.kind != Kind::Domain || claim.object == *holder)
+}
+
+fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Address) -> Desired {
+    let Some((holder, _)) = index.holder(key.domain()) else { return Desired::default() };
+    let winner = winner(index, key);
+    let verdict = |claim: &Claim| match winner {
+        Some(winner) if winner == claim => synced(&claim.object),
+        Some(winner) if allowed(claim, holder) => conflict(&claim.object, &winner.object, key),
+        _ => Verdict::new(
+            &claim.object,
+            Reason::NotAllowed,
+            format!("MailDomain {} belongs to another namespace: declare this address in {}", holder.name, holder.name.namespace),
+        ),
+    };
+    let wants = match winner.map(|claim| &claim.object) {
+        Some(object) if object.kind == Kind::Mailbox => {
+            index.mailbox(&object.name).map(|row| mailbox_wants(index, server, object, row)).unwrap_or_default()
+        }
+        Some(object) => alias_want(index, object, address).into_iter().collect(),
+        None => Vec::new(),
+    };
+    let verdicts = claims(index, key).iter().filter(|claim| speaks_for(claim, key)).map(verdict).collect();
+    Desired { wants, verdicts }
+}
+
+fn synced(object: &ObjectId) -> Verdict {
+    Verdict::new(object, Reason::Synced, "the rows in the database are as declared")
+}
+
+fn conflict(loser: &ObjectId, winner: &ObjectId, key: &Key) -> Verdict {
+    Verdict::new(loser, Reason::Conflict, format!("{winner} is older and declares {} as well", key.as_str()))
+}
+
+fn alias_want(index: &Index, object: &ObjectId, address: &Address) -> Option<Want> {
+    let (meta, goto, description, active, policy) = match object.kind {
+        Kind::Alias => {
+            let row = index.alias(&object.name)?;
+            (&row.meta, &row.goto, row.description.to_string(), row.active, row.policy)
+        }
+        Kind::Domain => {
+            let row = index.domain(&object.name)?;
+            (&row.meta, &row.catch_all, String::new(), row.active, row.policy)
+        }
+        Kind::Mailbox => return None,
+    };
+    Some(Want {
+        row: Row::Alias(AliasRow {
+            address: address.to_string(),
+            goto: join(goto.iter()),
+            domain: address.domain().to_owned(),
+            description,
+            active,
+        }),
+        object: object.clone(),
+        uid: meta.uid.clone(),
+        policy,
+        password: None,
+        keep_foreign_targets: false,
+    })
+}
+
+fn mailbox_wants(index: &Index, server: &ServerRow, object: &ObjectId, row: &MailboxRow) -> Vec<Want> {
+    let address = &row.address;
+    let own = (row.forward_to.is_empty() || row.keep_copy).then_some(address);
+    let goto = own.into_iter().chain(row.forward_to.iter().filter(|target| *target != address));
+    let password = row.password.as_deref().map(|source| {
+        let secret = ObjectName { namespace: object.name.namespace.clone(), name: source.reference().name.as_str().into() };
+        PasswordWant {
+            namespace: secret.namespace.clone(),
+            source: source.clone(),
+            version: index.secret_version(&secret).map(Into::into),
+        }
+    });
+    let want = |row: Row, uid: &str, policy, password, keep_foreign_targets| Want {
+        row,
+        object: object.clone(),
+        uid: uid.into(),
+        policy,
+        password,
+        keep_foreign_targets,
+    };
+    let mailbox = Row::Mailbox(MailboxTableRow {
+        username: address.to_string(),
+        password: String::new(),
+        name: row.display_name.to_string(),
+        maildir: maildir(server, address),
+        quota: row.quota,
+        local_part: address.local_part().to_owned(),
+        domain: address.domain().to_owned(),
+        active: row.active,
+    });
+    let identity = Row::Alias(AliasRow {
+        address: address.to_string(),
+        goto: join(goto),
+        domain: address.domain().to_owned(),
+        description: String::new(),
+        // Without it the catch-all's owner would get the mail of a disabled mailbox.
+        active: row.active || winner(index, &Key::Address(address.catch_all())).is_some(),
+    });
+    vec![
+        want(mailbox, &row.meta.uid, row.policy, password, false),
+        want(identity, &row.meta.uid, row.policy, None, true),
+    ]
+}
+
+/// Where a mailbox's mail is, below the mail store: computed, never taken from the user.
+#[must_use]
+pub fn maildir(server: &ServerRow, address: &Address) -> String {
+    let folder = match server.layout {
+        MailboxLayout::LocalPart => address.local_part(),
+        MailboxLayout::Address => address.as_str(),
+    };
+    let slash = match server.format {
+        MailboxFormat::Maildir => "/",
+        MailboxFormat::Mbox => "",
+    };
+    format!("{}/{folder}{slash}", address.domain())
+}
+
+fn join<'a>(targets: impl Iterator<Item = &'a Address>) -> String {
+    targets.map(Address::as_str).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests;

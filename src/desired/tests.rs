@@ -1,0 +1,116 @@
+use serde_json::json;
+
+use super::*;
+use crate::testing::{World, myhost};
+
+fn under(world: &World, key: &str) -> Desired {
+    desired(&world.index, &myhost(), &Key::from_row(key).unwrap())
+}
+
+fn alias_row(desired: &Desired) -> &AliasRow {
+    let rows = desired.wants.iter().filter_map(|want| match &want.row {
+        Row::Alias(row) => Some(row),
+        _ => None,
+    });
+    rows.last().unwrap()
+}
+
+fn reasons(desired: &Desired) -> Vec<(String, Reason)> {
+    desired.verdicts.iter().map(|verdict| (verdict.object.name.to_string(), verdict.reason)).collect()
+}
+
+#[test]
+fn a_mailbox_wants_its_row_and_its_identity_alias() {
+    let mut world = World::with_alpha();
+    world.mailbox("mail", "alfred", 2, json!({"address": "Alfred@Alpha.example.org", "quota": "100M"}));
+    let desired = under(&world, "alfred@alpha.example.org");
+    let Row::Mailbox(mailbox) = &desired.wants[0].row else { panic!("no mailbox") };
+    assert_eq!((mailbox.maildir.as_str(), mailbox.quota), ("alpha.example.org/alfred/", 100_000_000));
+    assert_eq!(alias_row(&desired).goto, "alfred@alpha.example.org");
+    assert_eq!(reasons(&desired), [("mail/alfred".into(), Reason::Synced)]);
+}
+
+#[test]
+fn layout_and_format_give_the_seeds_paths() {
+    let mut server = crate::index::rows::tests::server_row();
+    let address = Address::parse("alfred@alpha.example.org").unwrap();
+    assert_eq!(maildir(&server, &address), "alpha.example.org/alfred/");
+    server.layout = MailboxLayout::Address;
+    assert_eq!(maildir(&server, &address), "alpha.example.org/alfred@alpha.example.org/");
+    server.format = MailboxFormat::Mbox;
+    assert_eq!(maildir(&server, &address), "alpha.example.org/alfred@alpha.example.org");
+}
+
+#[test]
+fn forwards_live_in_the_identity_row() {
+    let mut world = World::with_alpha();
+    let forward = |keep: bool| json!({"address": "a@alpha.example.org", "forwardTo": ["b@elsewhere.org", "B@elsewhere.org"], "keepCopy": keep});
+    world.mailbox("mail", "a", 2, forward(true));
+    assert_eq!(alias_row(&under(&world, "a@alpha.example.org")).goto, "a@alpha.example.org,b@elsewhere.org");
+    world.mailbox("mail", "a", 2, forward(false));
+    assert_eq!(alias_row(&under(&world, "a@alpha.example.org")).goto, "b@elsewhere.org");
+}
+
+#[test]
+fn the_oldest_wins_and_the_next_takes_over() {
+    let mut world = World::with_alpha();
+    world.alias("mail", "late", 5, json!({"address": "x@alpha.example.org", "goto": ["y@elsewhere.org"]}));
+    world.mailbox("mail", "early", 2, json!({"address": "x@alpha.example.org"}));
+    let desired = under(&world, "x@alpha.example.org");
+    assert_eq!(reasons(&desired), [("mail/early".into(), Reason::Synced), ("mail/late".into(), Reason::Conflict)]);
+    assert_eq!(desired.wants.len(), 2);
+    world.index.remove_mailbox(&ObjectName::new("mail", "early"));
+    let desired = under(&world, "x@alpha.example.org");
+    assert_eq!(reasons(&desired), [("mail/late".into(), Reason::Synced)]);
+    assert_eq!(alias_row(&desired).goto, "y@elsewhere.org");
+}
+
+#[test]
+fn a_stranger_gets_no_row_however_old() {
+    let mut world = World::with_alpha();
+    world.mailbox("tenant", "x", 0, json!({"address": "x@alpha.example.org"}));
+    let desired = under(&world, "x@alpha.example.org");
+    assert!(desired.wants.is_empty());
+    assert_eq!(reasons(&desired), [("tenant/x".into(), Reason::NotAllowed)]);
+    world.mailbox("mail", "x", 9, json!({"address": "x@alpha.example.org"}));
+    assert_eq!(under(&world, "x@alpha.example.org").wants[0].object.name, ObjectName::new("mail", "x"));
+}
+
+#[test]
+fn a_disabled_mailbox_does_not_leak_to_the_catch_all() {
+    let mut world = World::with_alpha();
+    world.mailbox("mail", "x", 2, json!({"address": "x@alpha.example.org", "active": false}));
+    assert!(!alias_row(&under(&world, "x@alpha.example.org")).active);
+    world.alias("mail", "all", 3, json!({"address": "@alpha.example.org", "goto": ["y@alpha.example.org"]}));
+    assert!(alias_row(&under(&world, "x@alpha.example.org")).active);
+    assert!(world.index.take_work(&myhost()).keys.contains(&Key::from_row("x@alpha.example.org").unwrap()));
+}
+
+#[test]
+fn a_catch_all_that_an_older_alias_declares_is_told_on_the_domain() {
+    let mut world = World::with_alpha();
+    world.alias("mail", "all", 0, json!({"address": "@alpha.example.org", "goto": ["y@alpha.example.org"]}));
+    world.domain(
+        "mail",
+        "alpha",
+        1,
+        json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "catchAll": ["z@alpha.example.org"]}),
+    );
+    assert_eq!(alias_row(&under(&world, "@alpha.example.org")).goto, "y@alpha.example.org");
+    assert_eq!(reasons(&under(&world, "alpha.example.org")), [("mail/alpha".into(), Reason::Conflict)]);
+}
+
+#[test]
+fn without_a_domain_or_a_server_objects_are_told_what_is_missing() {
+    let mut world = World::default();
+    world.mailbox("mail", "x", 2, json!({"address": "x@alpha.example.org"}));
+    let key = Key::from_row("x@alpha.example.org").unwrap();
+    assert_eq!(world.index.take_unserved().into_iter().collect::<Vec<_>>(), std::slice::from_ref(&key));
+    assert_eq!(unserved(&world.index, &key)[0].reason, Reason::UnknownDomain);
+    world.domain("mail", "alpha", 1, json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"}));
+    assert_eq!(unserved(&world.index, &key)[0].reason, Reason::UnknownServer);
+    assert!(under(&world, "x@alpha.example.org").wants.is_empty());
+    world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
+    assert!(unserved(&world.index, &key).is_empty());
+    assert_eq!(under(&world, "x@alpha.example.org").wants.len(), 2);
+}

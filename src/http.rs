@@ -1,0 +1,48 @@
+//! The operator's own small web server: health, readiness, metrics.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::watches::SharedIndex;
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct Pages {
+    /// Ready once every watch has delivered its first full list.
+    pub index: SharedIndex,
+    /// The operator's metrics.
+    pub metrics: Metrics,
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`.
+///
+/// # Errors
+/// When the address can't be listened on.
+pub async fn serve(listen: SocketAddr, pages: Pages, shutdown: CancellationToken) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(pages);
+    let listener = TcpListener::bind(listen).await?;
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+async fn ready(State(pages): State<Pages>) -> (StatusCode, &'static str) {
+    if pages.index.is_complete() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first lists from the API server")
+    }
+}
+
+async fn metrics(State(pages): State<Pages>) -> Result<String, StatusCode> {
+    pages.metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}

@@ -1,0 +1,390 @@
+//! What all watch events together say, in small rows, and which keys of the tables an event touches.
+//!
+//! Pure: no client, no clock, no database. Rooms that watch call `apply_*` and `remove_*`; the set loops take the
+//! touched keys with [`Index::take_work`] and ask [`crate::desired`] what should stand there.
+
+mod claims;
+mod key;
+pub mod rows;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+pub use claims::{Claim, DomainEntry};
+pub use key::Key;
+use rows::{AliasRow, DomainRow, Kind, MailboxRow, ObjectId, Row, ServerRow};
+
+use crate::object::ObjectName;
+
+/// Keys that a set loop has to look at.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Work {
+    /// Everything is to be compared, not only `keys`.
+    pub all: bool,
+    /// Keys that events touched since the work was last taken.
+    pub keys: BTreeSet<Key>,
+}
+
+impl Work {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.keys.is_empty()
+    }
+
+    /// Puts work back that could not be done.
+    pub fn merge(&mut self, other: Self) {
+        self.all |= other.all;
+        if self.keys.is_empty() {
+            self.keys = other.keys;
+        } else {
+            self.keys.extend(other.keys);
+        }
+    }
+}
+
+/// Everything that is declared.
+#[derive(Debug, Default)]
+pub struct Index {
+    servers: BTreeMap<ObjectName, ServerRow>,
+    domains: HashMap<ObjectName, DomainRow>,
+    mailboxes: HashMap<ObjectName, MailboxRow>,
+    aliases: HashMap<ObjectName, AliasRow>,
+    by_domain: BTreeMap<Arc<str>, DomainEntry>,
+    unreadable: HashMap<ObjectId, Box<str>>,
+    secret_versions: HashMap<ObjectName, Box<str>>,
+    secret_users: HashMap<ObjectName, BTreeSet<Key>>,
+    work: BTreeMap<ObjectName, Work>,
+    unserved: BTreeSet<Key>,
+}
+
+impl Index {
+    /// A `MailServer` appeared or changed.
+    pub fn apply_server(&mut self, name: ObjectName, row: ServerRow) {
+        if self.servers.get(&name) == Some(&row) {
+            return;
+        }
+        let is_new = self.servers.insert(name.clone(), row).is_none();
+        self.work.entry(name.clone()).or_default().all = true;
+        if is_new {
+            self.mark_domains_naming(&name);
+        }
+    }
+
+    /// A `MailServer` is gone; its domains wait for another of that name.
+    pub fn remove_server(&mut self, name: &ObjectName) {
+        if self.servers.remove(name).is_some() {
+            self.work.remove(name);
+            self.mark_domains_naming(name);
+        }
+    }
+
+    fn mark_domains_naming(&mut self, server: &ObjectName) {
+        let domains: BTreeSet<_> =
+            self.domains.values().filter(|row| row.server == *server).map(|row| row.domain.clone()).collect();
+        for domain in domains {
+            self.mark_domain(domain.as_str());
+        }
+    }
+
+    /// A `MailDomain` appeared or changed.
+    pub fn apply_domain(&mut self, name: ObjectName, row: DomainRow) {
+        let id = ObjectId { kind: Kind::Domain, name: name.clone() };
+        self.unreadable.remove(&id);
+        if self.domains.get_mut(&name).is_some_and(|old| old.changes_in_status_only(&row)) {
+            return;
+        }
+        self.remove_domain(&name);
+        let domain = row.domain.clone();
+        // Before and after: the domain may move from one server to another.
+        self.mark_domain(domain.as_str());
+        let entry = self.by_domain.entry(domain.as_str().into()).or_default();
+        let claim = Claim { created: row.meta.created, object: id };
+        if !row.catch_all.is_empty() {
+            entry.add(domain.catch_all().local_part(), claim.clone());
+        }
+        entry.add_domain(claim);
+        self.domains.insert(name, row);
+        self.mark_domain(domain.as_str());
+    }
+
+    /// A `MailDomain` is gone.
+    pub fn remove_domain(&mut self, name: &ObjectName) {
+        let Some(row) = self.domains.get(name) else { return };
+        let domain = row.domain.clone();
+        self.mark_domain(domain.as_str());
+        self.domains.remove(name);
+        let object = ObjectId { kind: Kind::Domain, name: name.clone() };
+        if let Some(entry) = self.by_domain.get_mut(domain.as_str()) {
+            entry.remove_domain(&object);
+            entry.remove("", &object);
+        }
+        self.mark_domain(domain.as_str());
+        self.drop_empty_entry(domain.as_str());
+    }
+
+    /// A `Mailbox` appeared or changed.
+    pub fn apply_mailbox(&mut self, name: ObjectName, row: MailboxRow) {
+        let id = ObjectId { kind: Kind::Mailbox, name: name.clone() };
+        self.unreadable.remove(&id);
+        if self.mailboxes.get_mut(&name).is_some_and(|old| old.changes_in_status_only(&row)) {
+            return;
+        }
+        self.remove_mailbox(&name);
+        let key = Key::Address(row.address.clone());
+        if let Some(source) = &row.password {
+            let secret = ObjectName::new(&name.namespace, &source.reference().name);
+            self.secret_users.entry(secret).or_default().insert(key.clone());
+        }
+        self.claim(&row.address, Claim { created: row.meta.created, object: id });
+        self.mailboxes.insert(name, row);
+        self.mark(key);
+    }
+
+    /// A `Mailbox` is gone.
+    pub fn remove_mailbox(&mut self, name: &ObjectName) {
+        let Some(row) = self.mailboxes.remove(name) else { return };
+        let key = Key::Address(row.address.clone());
+        if let Some(source) = &row.password {
+            let secret = ObjectName::new(&name.namespace, &source.reference().name);
+            if let Some(users) = self.secret_users.get_mut(&secret) {
+                users.remove(&key);
+                if users.is_empty() {
+                    self.secret_users.remove(&secret);
+                }
+            }
+        }
+        self.mark(key);
+        self.disclaim(&row.address, &ObjectId { kind: Kind::Mailbox, name: name.clone() });
+    }
+
+    /// A `MailAlias` appeared or changed.
+    pub fn apply_alias(&mut self, name: ObjectName, row: AliasRow) {
+        let id = ObjectId { kind: Kind::Alias, name: name.clone() };
+        self.unreadable.remove(&id);
+        if self.aliases.get_mut(&name).is_some_and(|old| old.changes_in_status_only(&row)) {
+            return;
+        }
+        self.remove_alias(&name);
+        let key = Key::Address(row.address.clone());
+        self.claim(&row.address, Claim { created: row.meta.created, object: id });
+        self.aliases.insert(name, row);
+        self.mark_alias(key);
+    }
+
+    /// A `MailAlias` is gone.
+    pub fn remove_alias(&mut self, name: &ObjectName) {
+        let Some(row) = self.aliases.remove(name) else { return };
+        self.mark_alias(Key::Address(row.address.clone()));
+        self.disclaim(&row.address, &ObjectId { kind: Kind::Alias, name: name.clone() });
+    }
+
+    fn claim(&mut self, address: &crate::api::Address, claim: Claim) {
+        self.by_domain.entry(address.domain().into()).or_default().add(address.local_part(), claim);
+        self.mark_counts(address);
+    }
+
+    /// The status of a `MailDomain` counts the addresses in it.
+    fn mark_counts(&mut self, address: &crate::api::Address) {
+        if let Some((_, row)) = self.holder(address.domain()) {
+            self.mark(Key::Domain(row.domain.clone()));
+        }
+    }
+
+    fn disclaim(&mut self, address: &crate::api::Address, object: &ObjectId) {
+        if let Some(entry) = self.by_domain.get_mut(address.domain()) {
+            entry.remove(address.local_part(), object);
+        }
+        self.mark_counts(address);
+        self.drop_empty_entry(address.domain());
+    }
+
+    fn drop_empty_entry(&mut self, domain: &str) {
+        if self.by_domain.get(domain).is_some_and(DomainEntry::is_empty) {
+            self.by_domain.remove(domain);
+        }
+    }
+
+    /// An object exists that can't be parsed: what it owns is left alone. Its last readable row, if any, goes on counting.
+    pub fn apply_unreadable(&mut self, id: ObjectId, uid: Box<str>) {
+        self.unreadable.insert(id, uid);
+    }
+
+    /// An object of any account kind is gone.
+    pub fn remove(&mut self, id: &ObjectId) {
+        self.unreadable.remove(id);
+        match id.kind {
+            Kind::Domain => self.remove_domain(&id.name),
+            Kind::Mailbox => self.remove_mailbox(&id.name),
+            Kind::Alias => self.remove_alias(&id.name),
+        }
+    }
+
+    /// Names of all known objects of a kind, readable or not: a full list removes those that it doesn't hold.
+    #[must_use]
+    pub fn names(&self, kind: Kind) -> Vec<ObjectName> {
+        let mut names: Vec<_> = match kind {
+            Kind::Domain => self.domains.keys().cloned().collect(),
+            Kind::Mailbox => self.mailboxes.keys().cloned().collect(),
+            Kind::Alias => self.aliases.keys().cloned().collect(),
+        };
+        names.extend(self.unreadable.keys().filter(|id| id.kind == kind).map(|id| id.name.clone()));
+        names
+    }
+
+    /// Whether an object with this uid exists and can't be parsed.
+    #[must_use]
+    pub fn is_unreadable(&self, uid: &str) -> bool {
+        !self.unreadable.is_empty() && self.unreadable.values().any(|unreadable| **unreadable == *uid)
+    }
+
+    /// A Secret appeared or changed: the mailboxes that refer to it are touched.
+    pub fn apply_secret(&mut self, name: ObjectName, version: Box<str>) {
+        if self.secret_versions.get(&name) != Some(&version) {
+            self.mark_secret_users(&name);
+            self.secret_versions.insert(name, version);
+        }
+    }
+
+    /// A Secret is gone.
+    pub fn remove_secret(&mut self, name: &ObjectName) {
+        if self.secret_versions.remove(name).is_some() {
+            self.mark_secret_users(name);
+        }
+    }
+
+    fn mark_secret_users(&mut self, secret: &ObjectName) {
+        for key in self.secret_users.get(secret).cloned().unwrap_or_default() {
+            self.mark(key);
+        }
+    }
+
+    /// The names of all known Secrets.
+    #[must_use]
+    pub fn secret_names(&self) -> Vec<ObjectName> {
+        self.secret_versions.keys().cloned().collect()
+    }
+
+    /// The `resourceVersion` of a Secret, `None` where there is no such Secret.
+    #[must_use]
+    pub fn secret_version(&self, name: &ObjectName) -> Option<&str> {
+        self.secret_versions.get(name).map(AsRef::as_ref)
+    }
+
+    /// The names of all known servers.
+    #[must_use]
+    pub fn server_names(&self) -> Vec<ObjectName> {
+        self.servers.keys().cloned().collect()
+    }
+
+    /// The row of a server.
+    #[must_use]
+    pub fn server(&self, name: &ObjectName) -> Option<&ServerRow> {
+        self.servers.get(name)
+    }
+
+    /// The row of a `MailDomain`.
+    #[must_use]
+    pub fn domain(&self, name: &ObjectName) -> Option<&DomainRow> {
+        self.domains.get(name)
+    }
+
+    /// The row of a `Mailbox`.
+    #[must_use]
+    pub fn mailbox(&self, name: &ObjectName) -> Option<&MailboxRow> {
+        self.mailboxes.get(name)
+    }
+
+    /// The row of a `MailAlias`.
+    #[must_use]
+    pub fn alias(&self, name: &ObjectName) -> Option<&AliasRow> {
+        self.aliases.get(name)
+    }
+
+    /// Who claims a domain and the addresses in it.
+    #[must_use]
+    pub fn entry(&self, domain: &str) -> Option<&DomainEntry> {
+        self.by_domain.get(domain)
+    }
+
+    /// The `MailDomain` that holds a domain: the oldest whose server exists, else the oldest.
+    #[must_use]
+    pub fn holder(&self, domain: &str) -> Option<(&ObjectId, &DomainRow)> {
+        let claims = self.entry(domain)?.domain_claims();
+        let row = |claim: &'_ Claim| self.domains.get(&claim.object.name);
+        let served = claims.iter().find(|claim| row(claim).is_some_and(|row| self.servers.contains_key(&row.server)));
+        let claim = served.or(claims.first())?;
+        Some((&claim.object, row(claim)?))
+    }
+
+    /// The server that serves a domain, if a `MailDomain` holds it and its server exists.
+    #[must_use]
+    pub fn server_of(&self, domain: &str) -> Option<&ObjectName> {
+        let (_, row) = self.holder(domain)?;
+        self.servers.get_key_value(&row.server).map(|(name, _)| name)
+    }
+
+    /// All keys that anything declares and that `server` serves, in order.
+    #[must_use]
+    pub fn keys_of(&self, server: &ObjectName) -> Vec<Key> {
+        let served = self.by_domain.iter().filter(|(domain, _)| self.server_of(domain) == Some(server));
+        served.flat_map(|(domain, entry)| entry.keys(domain)).collect()
+    }
+
+    fn mark(&mut self, key: Key) {
+        match self.server_of(key.domain()).cloned() {
+            Some(server) => {
+                self.work.entry(server).or_default().keys.insert(key);
+            }
+            None => {
+                self.unserved.insert(key);
+            }
+        }
+    }
+
+    /// A catch-all decides about the domain's verdict and about the identity rows of its disabled mailboxes as well.
+    fn mark_alias(&mut self, key: Key) {
+        if key.is_catch_all() {
+            self.mark_domain(key.domain());
+        }
+        self.mark(key);
+    }
+
+    fn mark_domain(&mut self, domain: &str) {
+        let Some(entry) = self.by_domain.get(domain) else { return };
+        for key in entry.keys(domain) {
+            self.mark(key);
+        }
+    }
+
+    /// Takes what a server's set loop has to look at.
+    pub fn take_work(&mut self, server: &ObjectName) -> Work {
+        self.work.get_mut(server).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether a server's set loop has anything to look at.
+    #[must_use]
+    pub fn has_work(&self, server: &ObjectName) -> bool {
+        self.work.get(server).is_some_and(|work| !work.is_empty())
+    }
+
+    /// Takes the touched keys that no server serves: their objects wait for a verdict all the same.
+    pub fn take_unserved(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.unserved)
+    }
+
+    /// Remembers the fingerprint of a status that was just patched, so that it isn't patched again before its event comes.
+    pub fn patched(&mut self, id: &ObjectId, status: rows::SeenStatus) {
+        let meta = match id.kind {
+            Kind::Domain => self.domains.get_mut(&id.name).map(|row| &mut row.meta),
+            Kind::Mailbox => self.mailboxes.get_mut(&id.name).map(|row| &mut row.meta),
+            Kind::Alias => self.aliases.get_mut(&id.name).map(|row| &mut row.meta),
+        };
+        if let Some(meta) = meta {
+            meta.status = status;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! The small rows that the index keeps of each object: what the rooms after it need, and nothing else.
+//!
+//! A hundred thousand of them must fit in a few tens of megabytes, so a row drops what only the API server needs.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+
+use crate::api::mail_server::{ExistingRows, MailboxFormat, MailboxLayout, MassDeletion};
+use crate::api::{
+    Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, SecretKeyReference,
+};
+use crate::object::ObjectName;
+
+/// Which kind of account object.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// `MailDomain`
+    Domain,
+    /// `Mailbox`
+    Mailbox,
+    /// `MailAlias`
+    Alias,
+}
+
+impl Kind {
+    /// The name of the kind in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Domain => "MailDomain",
+            Self::Mailbox => "Mailbox",
+            Self::Alias => "MailAlias",
+        }
+    }
+}
+
+/// An account object of any kind.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ObjectId {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace and name.
+    pub name: ObjectName,
+}
+
+impl std::fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind.as_str(), self.name)
+    }
+}
+
+/// What an object's status said when it was last seen.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SeenStatus {
+    /// Hash of everything in the status but its times; 0 where there is none.
+    pub fingerprint: u64,
+    /// Its conditions' transition times, needed to keep them when another field changes.
+    pub ready_since: Option<(bool, jiff::Timestamp)>,
+}
+
+impl SeenStatus {
+    fn of(observed_generation: Option<i64>, conditions: &[Condition], fields: impl Hash) -> Self {
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+        Self {
+            fingerprint: status_fingerprint(observed_generation, conditions, fields),
+            ready_since: ready.map(|condition| (condition.status == "True", condition.last_transition_time.0)),
+        }
+    }
+}
+
+/// Hash of a status without its times: equal for two statuses that need no patch between them.
+#[must_use]
+pub fn status_fingerprint(observed_generation: Option<i64>, conditions: &[Condition], fields: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    observed_generation.hash(&mut hasher);
+    for condition in conditions {
+        (&condition.type_, &condition.status, &condition.reason, &condition.message, condition.observed_generation)
+            .hash(&mut hasher);
+    }
+    fields.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What every row has.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Meta {
+    /// `metadata.uid`
+    pub uid: Box<str>,
+    /// `metadata.creationTimestamp`, seconds since 1970: the older of two claimants wins.
+    pub created: i64,
+    /// `metadata.generation`
+    pub generation: i64,
+    /// The status that the object carries.
+    pub status: SeenStatus,
+}
+
+impl Meta {
+    fn of<K: kube::Resource>(object: &K, status: SeenStatus) -> Self {
+        let meta = object.meta();
+        Self {
+            uid: object.uid().unwrap_or_default().into(),
+            created: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            generation: meta.generation.unwrap_or_default(),
+            status,
+        }
+    }
+}
+
+/// What the set loop needs of a `MailServer`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServerRow {
+    /// How mailboxes are stored.
+    pub format: MailboxFormat,
+    /// Where mailboxes are stored.
+    pub layout: MailboxLayout,
+    /// What to do with rows that were there before their object.
+    pub existing_rows: ExistingRows,
+    /// Share of the managed rows, in percent, that may be deleted in one pass.
+    pub max_percent: u32,
+    /// As many deletions as this are always allowed.
+    pub minimum: u32,
+    /// Hash of the part of the spec that says where the database is: when it changes, the set loop connects anew.
+    pub database: u64,
+    /// Hash of the held plan that an administrator released, from the annotation.
+    pub released: Option<Box<str>>,
+}
+
+/// Annotation on a `MailServer` that releases the held deletions whose hash it names.
+pub const RELEASE_ANNOTATION: &str = "vmail.dev/release-deletions";
+
+impl From<&MailServer> for ServerRow {
+    fn from(server: &MailServer) -> Self {
+        let store = server.spec.mail_store.as_ref();
+        let MassDeletion { max_percent, minimum } = server.spec.mass_deletion.unwrap_or_default();
+        Self {
+            format: store.and_then(|store| store.format).unwrap_or_default(),
+            layout: store.and_then(|store| store.layout).unwrap_or_default(),
+            existing_rows: server.spec.existing_rows.unwrap_or_default(),
+            max_percent: max_percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(30),
+            minimum: minimum.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(10),
+            database: hash_of(&serde_json::to_string(&server.spec.database).unwrap_or_default()),
+            released: server.annotations().get(RELEASE_ANNOTATION).map(|hash| hash.trim().into()),
+        }
+    }
+}
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What is kept of a `MailDomain`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DomainRow {
+    /// Identity, age and status.
+    pub meta: Meta,
+    /// The domain.
+    pub domain: DomainName,
+    /// The `MailServer` that it names.
+    pub server: ObjectName,
+    /// Free text.
+    pub description: Box<str>,
+    /// Whether mail is accepted.
+    pub active: bool,
+    /// Targets of `@domain`; empty where there is no catch-all.
+    pub catch_all: Box<[Address]>,
+    /// What happens to its rows when it goes.
+    pub policy: DeletionPolicy,
+}
+
+impl From<&MailDomain> for DomainRow {
+    fn from(object: &MailDomain) -> Self {
+        let spec = &object.spec;
+        let seen = object.status.as_ref().map_or_else(SeenStatus::default, |status| {
+            SeenStatus::of(status.observed_generation, &status.conditions, (status.mailboxes, status.aliases))
+        });
+        Self {
+            meta: Meta::of(object, seen),
+            domain: spec.domain.clone(),
+            server: ObjectName::new(&object.namespace().unwrap_or_default(), &spec.server_ref.name),
+            description: spec.description.as_deref().unwrap_or_default().into(),
+            active: spec.active.unwrap_or(true),
+            catch_all: distinct(spec.catch_all.as_deref().unwrap_or_default()),
+            policy: spec.deletion_policy.unwrap_or_default(),
+        }
+    }
+}
+
+/// Where a mailbox's password comes from.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum PasswordSource {
+    /// A Secret's key with the plain text.
+    Plain(SecretKeyReference),
+    /// A Secret's key with the hash.
+    Hash(SecretKeyReference),
+}
+
+impl PasswordSource {
+    /// The Secret and key, whatever is in it.
+    #[must_use]
+    pub fn reference(&self) -> &SecretKeyReference {
+        match self {
+            Self::Plain(reference) | Self::Hash(reference) => reference,
+        }
+    }
+}
+
+/// What is kept of a `Mailbox`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MailboxRow {
+    /// Identity, age and status.
+    pub meta: Meta,
+    /// The address.
+    pub address: Address,
+    /// The person's name.
+    pub display_name: Box<str>,
+    /// Where the password comes from; `None`: nobody can log in.
+    pub password: Option<Box<PasswordSource>>,
+    /// Size limit in bytes, 0 for none.
+    pub quota: i64,
+    /// Whether mail is accepted.
+    pub active: bool,
+    /// Where mail goes beside, or in place of, the mailbox.
+    pub forward_to: Box<[Address]>,
+    /// Whether the mailbox keeps a copy of what is forwarded.
+    pub keep_copy: bool,
+    /// What happens to its rows when it goes.
+    pub policy: DeletionPolicy,
+}
+
+impl From<&Mailbox> for MailboxRow {
+    fn from(object: &Mailbox) -> Self {
+        let spec = &object.spec;
+        let seen = object.status.as_ref().map_or_else(SeenStatus::default, |status| {
+            SeenStatus::of(status.observed_generation, &status.conditions, (&status.maildir, &status.server))
+        });
+        let plain = spec.password_secret_key_ref.clone().map(PasswordSource::Plain);
+        let hash = spec.password_hash_secret_key_ref.clone().map(PasswordSource::Hash);
+        Self {
+            meta: Meta::of(object, seen),
+            address: spec.address.clone(),
+            display_name: spec.display_name.as_deref().unwrap_or_default().into(),
+            password: hash.or(plain).map(Box::new),
+            quota: spec.quota.unwrap_or_default().0,
+            active: spec.active.unwrap_or(true),
+            forward_to: distinct(spec.forward_to.as_deref().unwrap_or_default()),
+            keep_copy: spec.keep_copy.unwrap_or(true),
+            policy: spec.deletion_policy.unwrap_or_default(),
+        }
+    }
+}
+
+/// What is kept of a `MailAlias`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AliasRow {
+    /// Identity, age and status.
+    pub meta: Meta,
+    /// The address, `@domain` for a catch-all.
+    pub address: Address,
+    /// Where its mail goes.
+    pub goto: Box<[Address]>,
+    /// Free text.
+    pub description: Box<str>,
+    /// Whether it is followed.
+    pub active: bool,
+    /// What happens to its row when it goes.
+    pub policy: DeletionPolicy,
+}
+
+impl From<&MailAlias> for AliasRow {
+    fn from(object: &MailAlias) -> Self {
+        let spec = &object.spec;
+        let seen = object.status.as_ref().map_or_else(SeenStatus::default, |status| {
+            SeenStatus::of(status.observed_generation, &status.conditions, &status.server)
+        });
+        Self {
+            meta: Meta::of(object, seen),
+            address: spec.address.0.clone(),
+            goto: distinct(&spec.goto),
+            description: spec.description.as_deref().unwrap_or_default().into(),
+            active: spec.active.unwrap_or(true),
+            policy: spec.deletion_policy.unwrap_or_default(),
+        }
+    }
+}
+
+/// The addresses in their order, each once.
+fn distinct(addresses: &[Address]) -> Box<[Address]> {
+    let mut seen = std::collections::BTreeSet::new();
+    addresses.iter().filter(|address| seen.insert(address.as_str())).cloned().collect()
+}
+
+/// What rows of every kind can do.
+pub(super) trait Row: PartialEq {
+    fn meta(&self) -> &Meta;
+    fn meta_mut(&mut self) -> &mut Meta;
+
+    /// Takes over the status of `new` and tells whether nothing else differs.
+    fn changes_in_status_only(&mut self, new: &Self) -> bool {
+        self.meta_mut().status.clone_from(&new.meta().status);
+        *self == *new
+    }
+}
+
+macro_rules! row {
+    ($($row:ty),*) => {$(
+        impl Row for $row {
+            fn meta(&self) -> &Meta {
+                &self.meta
+            }
+
+            fn meta_mut(&mut self) -> &mut Meta {
+                &mut self.meta
+            }
+        }
+    )*};
+}
+
+row!(DomainRow, MailboxRow, AliasRow);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A server with every default.
+    pub(crate) fn server_row() -> ServerRow {
+        let server = MailServer::new("myhost", serde_json::from_value(serde_json::json!({"hostname": "myhost.example.org"})).unwrap());
+        ServerRow::from(&server)
+    }
+}

@@ -1,0 +1,86 @@
+use serde_json::json;
+
+use super::*;
+use crate::testing::{World, myhost};
+
+fn key(text: &str) -> Key {
+    Key::from_row(text).unwrap()
+}
+
+fn work(world: &mut World) -> Vec<String> {
+    world.index.take_work(&myhost()).keys.iter().map(|key| key.as_str().to_owned()).collect()
+}
+
+#[test]
+fn an_event_touches_the_address_and_the_domain_that_counts_it() {
+    let mut world = World::with_alpha();
+    world.index.take_work(&myhost());
+    world.mailbox("mail", "alfred", 2, json!({"address": "Alfred@alpha.example.org"}));
+    assert_eq!(work(&mut world), ["alpha.example.org", "alfred@alpha.example.org"]);
+    assert!(world.index.take_work(&myhost()).is_empty());
+}
+
+#[test]
+fn an_event_that_only_brings_a_status_touches_nothing() {
+    let mut world = World::with_alpha();
+    world.mailbox("mail", "alfred", 2, json!({"address": "alfred@alpha.example.org"}));
+    world.index.take_work(&myhost());
+    world.mailbox("mail", "alfred", 2, json!({"address": "alfred@alpha.example.org"}));
+    assert!(!world.index.has_work(&myhost()));
+}
+
+#[test]
+fn a_changed_secret_touches_only_the_mailboxes_that_refer_to_it() {
+    let mut world = World::with_alpha();
+    let reference = json!({"name": "hashes", "key": "alfred"});
+    world.mailbox("mail", "alfred", 2, json!({"address": "alfred@alpha.example.org", "passwordHashSecretKeyRef": reference}));
+    world.mailbox("mail", "bob", 2, json!({"address": "bob@alpha.example.org"}));
+    world.index.take_work(&myhost());
+    world.index.apply_secret(ObjectName::new("mail", "hashes"), "7".into());
+    world.index.apply_secret(ObjectName::new("mail", "other"), "8".into());
+    world.index.apply_secret(ObjectName::new("tenant", "hashes"), "9".into());
+    assert_eq!(work(&mut world), ["alfred@alpha.example.org"]);
+}
+
+#[test]
+fn a_domain_that_moves_is_work_for_both_servers() {
+    let mut world = World::with_alpha();
+    world.server("mail", "other", json!({"hostname": "other.example.org"}));
+    world.mailbox("mail", "alfred", 2, json!({"address": "alfred@alpha.example.org"}));
+    let other = ObjectName::new("mail", "other");
+    world.index.take_work(&myhost());
+    world.index.take_work(&other);
+    world.domain("mail", "alpha", 1, json!({"serverRef": {"name": "other"}, "domain": "alpha.example.org"}));
+    assert!(world.index.take_work(&myhost()).keys.contains(&key("alfred@alpha.example.org")));
+    assert!(world.index.take_work(&other).keys.contains(&key("alfred@alpha.example.org")));
+    assert_eq!(world.index.server_of("alpha.example.org"), Some(&other));
+}
+
+#[test]
+fn the_oldest_domain_whose_server_exists_holds_it() {
+    let mut world = World::with_alpha();
+    world.domain("squatter", "alpha", 0, json!({"serverRef": {"name": "nowhere"}, "domain": "alpha.example.org"}));
+    let (holder, _) = world.index.holder("alpha.example.org").unwrap();
+    assert_eq!(holder.name, ObjectName::new("mail", "alpha"));
+}
+
+#[test]
+fn counts_follow_what_is_declared() {
+    let mut world = World::with_alpha();
+    world.mailbox("mail", "alfred", 2, json!({"address": "alfred@alpha.example.org"}));
+    world.mailbox("mail", "alfred-again", 3, json!({"address": "alfred@alpha.example.org"}));
+    world.alias("mail", "info", 2, json!({"address": "info@alpha.example.org", "goto": ["alfred@alpha.example.org"]}));
+    assert_eq!(world.index.entry("alpha.example.org").unwrap().counts(), (1, 1));
+    world.index.remove_mailbox(&ObjectName::new("mail", "alfred"));
+    assert_eq!(world.index.entry("alpha.example.org").unwrap().counts(), (1, 1));
+    world.index.remove_mailbox(&ObjectName::new("mail", "alfred-again"));
+    assert_eq!(world.index.entry("alpha.example.org").unwrap().counts(), (0, 1));
+}
+
+#[test]
+fn keys_sort_a_domain_before_its_catch_all_and_addresses() {
+    let mut keys = [key("b@a.org"), key("@a.org"), key("b.org"), key("a.org")];
+    keys.sort();
+    assert_eq!(keys.map(|key| key.as_str().to_owned()), ["a.org", "@a.org", "b@a.org", "b.org"]);
+    assert_eq!(Key::from_row("ALL"), None);
+}

@@ -1,0 +1,38 @@
+//! vmail-operator: declared mail accounts kept true in `PostfixAdmin`'s tables, Postfix's configuration and the mail store.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//! watch events -> index -> desired -> plan -> store -> status
+//! ```
+//!
+//! * [`api`]: what users write, the schema of the four kinds.
+//! * [`index`], [`desired`], [`plan`]: the thinking. Pure; no clock, no IO, no client.
+//! * [`store`]: the only SQL.
+//! * [`watches`], [`sync`], [`status`]: the set loop, which joins them.
+//! * [`postfix`]: configuration as text, pure. [`server`]: the workloads of a `MailServer`.
+//! * [`agent`]: pid 1 of the Postfix pod.
+//! * [`run`]: the operator's process.
+
+pub mod agent;
+pub mod api;
+pub mod desired;
+pub mod http;
+pub mod index;
+pub mod metrics;
+pub mod object;
+pub mod password;
+pub mod plan;
+pub mod postfix;
+pub mod report;
+pub mod run;
+pub mod server;
+pub mod status;
+pub mod store;
+pub mod sync;
+pub mod tables;
+pub mod telemetry;
+pub mod watches;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,49 @@
+//! Arguments to one of the commands, nothing else.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use vmail_operator::agent::AgentCommand;
+use vmail_operator::api;
+use vmail_operator::run::{RunArguments, run};
+
+/// Keeps mail accounts declared in Kubernetes true in PostfixAdmin's tables, Postfix's configuration and the mail store.
+///
+/// Exit codes: 0 ended as asked, 1 failed (the log says why), 2 wrong usage; `agent` has its own, see its help.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator
+    Run(RunArguments),
+    /// Print the custom resource definitions as YAML
+    Crds,
+    /// Run inside the Postfix pod
+    #[command(subcommand)]
+    Agent(AgentCommand),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run(arguments).await.map_err(|error| error.to_string()),
+        Command::Crds => print_crds().map_err(|error| error.to_string()),
+        Command::Agent(command) => command.execute().await.map_err(|error| error.to_string()),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("vmail-operator: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn print_crds() -> Result<ExitCode, serde_saphyr::ser_error::Error> {
+    for crd in api::crds() {
+        println!("---\n{}", serde_saphyr::to_string(&crd)?.trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,101 @@
+//! The operator's own metrics, in Prometheus' text form. Labels are from closed lists, never an object's name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::plan::Plan;
+use crate::tables::Table;
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct TableLabel {
+    table: &'static str,
+}
+
+/// All metrics; cloning shares them.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    passes: Family<Outcome, Counter>,
+    pass_duration: Histogram,
+    written: Family<TableLabel, Counter>,
+    deleted: Family<TableLabel, Counter>,
+    drifted: Family<TableLabel, Counter>,
+    held: Gauge,
+    patches: Family<Outcome, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("vmail");
+        let (passes, patches) = (Family::<Outcome, Counter>::default(), Family::<Outcome, Counter>::default());
+        let (written, deleted, drifted) =
+            (Family::<TableLabel, Counter>::default(), Family::default(), Family::default());
+        let pass_duration = Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let held = Gauge::default();
+        registry.register("passes", "Passes of the set loops", passes.clone());
+        registry.register_with_unit("pass_duration", "Time that a pass took", Unit::Seconds, pass_duration.clone());
+        registry.register("rows_written", "Rows inserted or changed", written.clone());
+        registry.register("rows_deleted", "Rows deleted", deleted.clone());
+        registry.register("rows_drifted", "Managed rows that somebody else had changed or removed", drifted.clone());
+        registry.register("deletions_held", "Deletions that wait for a release", held.clone());
+        registry.register("status_patches", "Patches of the status of account objects", patches.clone());
+        Self(Arc::new(Inner { registry, passes, pass_duration, written, deleted, drifted, held, patches }))
+    }
+}
+
+fn outcome(good: bool) -> Outcome {
+    Outcome { outcome: if good { "success" } else { "error" } }
+}
+
+impl Metrics {
+    /// A pass ended.
+    pub fn pass(&self, good: bool, took: Duration) {
+        self.0.passes.get_or_create(&outcome(good)).inc();
+        self.0.pass_duration.observe(took.as_secs_f64());
+    }
+
+    /// A plan was applied.
+    pub fn applied(&self, plan: &Plan) {
+        let count = |family: &Family<TableLabel, Counter>, table: Table| {
+            family.get_or_create(&TableLabel { table: table.as_str() }).inc();
+        };
+        plan.upserts.iter().for_each(|row| count(&self.0.written, row.table()));
+        plan.deletes.iter().for_each(|(table, _)| count(&self.0.deleted, *table));
+        plan.drifted.iter().for_each(|(table, _)| count(&self.0.drifted, *table));
+    }
+
+    /// So many deletions are held back now.
+    pub fn deletions_held(&self, count: usize) {
+        self.0.held.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A status patch ended.
+    pub fn status_patch(&self, good: bool) {
+        self.0.patches.get_or_create(&outcome(good)).inc();
+    }
+
+    /// Everything as text, for `/metrics`.
+    ///
+    /// # Errors
+    /// When the text can't be written, which a `String` never refuses.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,410 @@
+//! The difference between what should be in the tables and what is there.
+//!
+//! Pure: desired rows, current rows and owners in; rows to write and delete, and corrected verdicts, out. Nothing here
+//! reads or writes; [`crate::store`] applies a plan as it is. Only rows in `vmail_owner` are ever changed or deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
+use crate::api::mail_server::ExistingRows;
+use crate::api::{DeletionPolicy, Reason};
+use crate::desired::{Desired, PasswordWant, Verdict, Want};
+use crate::index::Key;
+use crate::tables::{AliasRow, MailboxRow, OwnerRow, Row, Table};
+
+/// A password that nobody can log in with: no hash of any scheme equals it.
+pub const LOCKED_PASSWORD: &str = "!";
+
+/// Table and primary key of a row.
+pub type RowId = (Table, String);
+
+/// What is in the database under some keys.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Current {
+    /// The tables' rows.
+    pub rows: BTreeMap<RowId, Row>,
+    /// Who owns them.
+    pub owners: BTreeMap<RowId, OwnerRow>,
+}
+
+/// A password as a Secret gave it.
+#[derive(Clone)]
+pub enum ResolvedPassword {
+    /// The hash to store.
+    Hash(String),
+    /// There is none to be had: why.
+    Missing(Reason, String),
+}
+
+/// What a plan depends on besides rows.
+pub struct Terms<'a> {
+    /// Id of this operator's installation; rows of another one are left alone.
+    pub installation: &'a str,
+    /// The server whose set loop plans, as installation/namespace/name.
+    pub server: &'a str,
+    /// What to do with a row that was there before its object.
+    pub existing_rows: ExistingRows,
+    /// Whether the object with this uid exists and can't be parsed: its rows are left alone.
+    pub is_unreadable: &'a dyn Fn(&str) -> bool,
+    /// Keys whose deletion is held back.
+    pub held: &'a BTreeSet<Key>,
+    /// Passwords by username, for those wants that [`needs_password`].
+    pub passwords: &'a BTreeMap<String, ResolvedPassword>,
+}
+
+/// What is to be done, in one transaction.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Plan {
+    /// Rows to insert or to bring to this content.
+    pub upserts: Vec<Row>,
+    /// Rows to delete.
+    pub deletes: Vec<RowId>,
+    /// Ownership to record.
+    pub owned: Vec<OwnerRow>,
+    /// Ownership to forget.
+    pub disowned: Vec<RowId>,
+    /// One row of `PostfixAdmin`'s log for each change.
+    pub log: Vec<LogRow>,
+    /// Rows that somebody else changed or removed since we wrote them.
+    pub drifted: Vec<RowId>,
+}
+
+impl Plan {
+    /// Whether the database is as it should be.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.upserts.is_empty() && self.deletes.is_empty() && self.owned.is_empty() && self.disowned.is_empty()
+    }
+
+    /// Adds another plan to this one.
+    pub fn merge(&mut self, other: Self) {
+        let Self { upserts, deletes, owned, disowned, log, drifted } = other;
+        self.upserts.extend(upserts);
+        self.deletes.extend(deletes);
+        self.owned.extend(owned);
+        self.disowned.extend(disowned);
+        self.log.extend(log);
+        self.drifted.extend(drifted);
+    }
+}
+
+/// A row of `PostfixAdmin`'s table log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogRow {
+    /// Domain of the changed row.
+    pub domain: String,
+    /// One of the actions that `PostfixAdmin`'s viewlog page knows.
+    pub action: &'static str,
+    /// Primary key of the changed row.
+    pub data: String,
+}
+
+/// Whether the password of a want has to be fetched: it was never written, its Secret changed, or somebody else changed it.
+#[must_use]
+pub fn needs_password(want: &Want, current: &Current) -> bool {
+    let Some(PasswordWant { version: Some(_), .. }) = &want.password else { return false };
+    let id = (want.row.table(), want.row.key().to_owned());
+    match (current.rows.get(&id), current.owners.get(&id)) {
+        (Some(Row::Mailbox(row)), Some(owner)) => {
+            owner.desired != fingerprint(want) || owner.password != password_fingerprint(&row.password)
+        }
+        _ => true,
+    }
+}
+
+/// Plans some keys. `desired` gives what should be under each; its verdicts are corrected where a row can't be written.
+pub fn plan(keys: &mut [(Key, Desired)], current: &Current, terms: &Terms<'_>) -> Plan {
+    let mut plan = Plan::default();
+    for (key, desired) in keys {
+        KeyPlanner { key, current, terms, plan: &mut plan }.run(desired);
+    }
+    plan
+}
+
+struct KeyPlanner<'a> {
+    key: &'a Key,
+    current: &'a Current,
+    terms: &'a Terms<'a>,
+    plan: &'a mut Plan,
+}
+
+impl KeyPlanner<'_> {
+    fn run(&mut self, desired: &mut Desired) {
+        if self.belongs_to_unreadable() {
+            return;
+        }
+        if let Some(obstacle) = self.blocked(&desired.wants) {
+            Self::tell_blocked(desired, obstacle);
+            return;
+        }
+        for want in &desired.wants {
+            if let Some(verdict) = self.write(want) {
+                correct(&mut desired.verdicts, verdict);
+            }
+        }
+        for table in Table::ALL {
+            if !desired.wants.iter().any(|want| want.row.table() == table) {
+                self.remove(table);
+            }
+        }
+    }
+
+    fn id(&self, table: Table) -> RowId {
+        (table, self.key.as_str().to_owned())
+    }
+
+    fn belongs_to_unreadable(&self) -> bool {
+        let owners = Table::ALL.into_iter().filter_map(|table| self.current.owners.get(&self.id(table)));
+        owners.into_iter().any(|owner| (self.terms.is_unreadable)(&owner.object_uid))
+    }
+
+    /// Why the rows of this key can't be written, if so: none of them is written then.
+    fn blocked(&self, wants: &[Want]) -> Option<(Reason, String)> {
+        wants.iter().find_map(|want| {
+            let id = self.id(want.row.table());
+            match (self.current.rows.get(&id), self.current.owners.get(&id)) {
+                (_, Some(owner)) => self.blocked_by_owner(owner),
+                (Some(row), None) => self.blocked_by_row(want, row),
+                (None, None) => None,
+            }
+        })
+    }
+
+    fn blocked_by_owner(&self, owner: &OwnerRow) -> Option<(Reason, String)> {
+        let foreign = owner.server.split_once('/').is_none_or(|(installation, _)| installation != self.terms.installation);
+        foreign.then(|| {
+            let message = format!("{} of another cluster ({}) owns this row", owner.object, owner.server);
+            (Reason::Conflict, message)
+        })
+    }
+
+    fn blocked_by_row(&self, want: &Want, row: &Row) -> Option<(Reason, String)> {
+        let place = format!("the table {} has a row {} that was not declared", row.table().as_str(), self.key.as_str());
+        match (self.terms.existing_rows, row, &want.row) {
+            (ExistingRows::Fail, _, _) => {
+                Some((Reason::RowExists, format!("{place}: set existingRows: Adopt on the MailServer, or remove the row")))
+            }
+            (ExistingRows::Adopt, Row::Mailbox(row), Row::Mailbox(wanted)) if row.maildir != wanted.maildir => Some((
+                Reason::RowExists,
+                format!("{place} and whose mail is in {}, not in {}: move it there and correct the row first", row.maildir, wanted.maildir),
+            )),
+            (ExistingRows::Adopt, _, _) => None,
+        }
+    }
+
+    fn tell_blocked(desired: &mut Desired, (reason, message): (Reason, String)) {
+        if let Some(object) = desired.wants.first().map(|want| want.object.clone()) {
+            correct(&mut desired.verdicts, Verdict::new(&object, reason, message));
+        }
+    }
+
+    fn write(&mut self, want: &Want) -> Option<Verdict> {
+        let id = self.id(want.row.table());
+        let (current, owner) = (self.current.rows.get(&id), self.current.owners.get(&id));
+        let mut owned = OwnerRow {
+            table: id.0,
+            key: id.1.clone(),
+            server: self.terms.server.to_string(),
+            object_uid: want.uid.to_string(),
+            object: want.object.to_string(),
+            policy: want.policy,
+            desired: fingerprint(want),
+            password: String::new(),
+            goto: String::new(),
+        };
+        let mut verdict = None;
+        let row = match (&want.row, current) {
+            (Row::Mailbox(row), current) => {
+                let current = current.and_then(as_mailbox);
+                let (password, written, missing) = self.password(want, current, owner);
+                owned.password = written.then(|| password_fingerprint(&password)).unwrap_or_default();
+                verdict = missing;
+                Row::Mailbox(MailboxRow { password, ..row.clone() })
+            }
+            (Row::Alias(row), current) => {
+                owned.goto.clone_from(&row.goto);
+                match current.and_then(as_alias) {
+                    Some(current) if want.keep_foreign_targets => Row::Alias(merge(row, current, owner)),
+                    _ => Row::Alias(row.clone()),
+                }
+            }
+            (Row::Domain(row), _) => Row::Domain(row.clone()),
+        };
+        if current != Some(&row) {
+            if owner.is_some_and(|owner| owner.desired == owned.desired) {
+                self.plan.drifted.push(id);
+            }
+            self.log(if current.is_some() { Change::Edit } else { Change::Create }, row.table());
+            self.plan.upserts.push(row);
+        }
+        if owner != Some(&owned) {
+            self.plan.owned.push(owned);
+        }
+        verdict
+    }
+
+    /// The password to store, whether it is ours, and a verdict where a Secret doesn't give one.
+    fn password(
+        &self,
+        want: &Want,
+        current: Option<&MailboxRow>,
+        owner: Option<&OwnerRow>,
+    ) -> (String, bool, Option<Verdict>) {
+        let locked = || LOCKED_PASSWORD.to_owned();
+        let Some(source) = &want.password else {
+            // Without a reference the password is the database's own; one that came from a Secret goes with its reference.
+            let was_ours = |row: &MailboxRow| owner.is_some_and(|owner| owner.password == password_fingerprint(&row.password));
+            let kept = current.filter(|row| !was_ours(row)).map(|row| row.password.clone());
+            return (kept.unwrap_or_else(locked), false, None);
+        };
+        let missing = |reason, message: String| (locked(), false, Some(Verdict::new(&want.object, reason, message)));
+        match (self.terms.passwords.get(want.row.key()), &source.version, current) {
+            (Some(ResolvedPassword::Hash(hash)), _, _) => (hash.clone(), true, None),
+            (Some(ResolvedPassword::Missing(reason, message)), _, _) => missing(*reason, message.clone()),
+            (None, Some(_), Some(current)) => (current.password.clone(), true, None),
+            (None, _, _) => {
+                let name = &source.source.reference().name;
+                missing(Reason::SecretNotFound, format!("there is no Secret {name} in this namespace: nobody can log in until it is there"))
+            }
+        }
+    }
+
+    fn remove(&mut self, table: Table) {
+        let id = self.id(table);
+        let Some(owner) = self.current.owners.get(&id).filter(|owner| owner.server == self.terms.server) else { return };
+        let Some(row) = self.current.rows.get(&id) else {
+            self.plan.disowned.push(id);
+            return;
+        };
+        match owner.policy {
+            _ if self.terms.held.contains(self.key) => return,
+            DeletionPolicy::Retain => {}
+            DeletionPolicy::Delete => {
+                self.log(Change::Delete, table);
+                self.plan.deletes.push(id.clone());
+            }
+            DeletionPolicy::Disable => {
+                self.log(Change::Edit, table);
+                self.plan.upserts.extend(disabled(row));
+            }
+        }
+        self.plan.disowned.push(id);
+    }
+
+    fn log(&mut self, change: Change, table: Table) {
+        let domain = self.key.domain().to_owned();
+        self.plan.log.push(LogRow { domain, action: action(change, table), data: self.key.as_str().to_owned() });
+    }
+}
+
+fn correct(verdicts: &mut [Verdict], verdict: Verdict) {
+    if let Some(old) = verdicts.iter_mut().find(|old| old.object == verdict.object) {
+        *old = verdict;
+    }
+}
+
+fn as_mailbox(row: &Row) -> Option<&MailboxRow> {
+    match row {
+        Row::Mailbox(row) => Some(row),
+        _ => None,
+    }
+}
+
+fn as_alias(row: &Row) -> Option<&AliasRow> {
+    match row {
+        Row::Alias(row) => Some(row),
+        _ => None,
+    }
+}
+
+/// Our targets, then those that others put there (a vacation address, say). The mailbox itself is always ours to decide.
+fn merge(ours: &AliasRow, current: &AliasRow, owner: Option<&OwnerRow>) -> AliasRow {
+    let written: BTreeSet<&str> = owner.map(|owner| split(&owner.goto).collect()).unwrap_or_default();
+    let wanted: BTreeSet<&str> = split(&ours.goto).collect();
+    let foreign = split(&current.goto)
+        .filter(|target| !written.contains(target) && !wanted.contains(target) && *target != ours.address);
+    let goto = split(&ours.goto).chain(foreign).collect::<Vec<_>>().join(",");
+    AliasRow { goto, description: current.description.clone(), ..ours.clone() }
+}
+
+fn split(goto: &str) -> impl Iterator<Item = &str> {
+    goto.split(',').map(str::trim).filter(|target| !target.is_empty())
+}
+
+fn disabled(row: &Row) -> Option<Row> {
+    let mut row = row.clone();
+    let active = match &mut row {
+        Row::Domain(row) => &mut row.active,
+        Row::Mailbox(row) => &mut row.active,
+        Row::Alias(row) => &mut row.active,
+    };
+    std::mem::replace(active, false).then_some(row)
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Create,
+    Edit,
+    Delete,
+}
+
+fn action(change: Change, table: Table) -> &'static str {
+    match (change, table) {
+        (Change::Create, Table::Domain) => "create_domain",
+        (Change::Create, Table::Mailbox) => "create_mailbox",
+        (Change::Create, Table::Alias) => "create_alias",
+        (Change::Edit, Table::Domain) => "edit_domain",
+        (Change::Edit, Table::Mailbox) => "edit_mailbox",
+        (Change::Edit, Table::Alias) => "edit_alias",
+        (Change::Delete, Table::Domain) => "delete_domain",
+        (Change::Delete, Table::Mailbox) => "delete_mailbox",
+        (Change::Delete, Table::Alias) => "delete_alias",
+    }
+}
+
+/// Fingerprint of what a want asks for, the version of its Secret included.
+#[must_use]
+pub fn fingerprint(want: &Want) -> String {
+    let flag = |flag: bool| if flag { "1" } else { "0" };
+    let quota;
+    let mut parts: Vec<&str> = vec![want.row.table().as_str()];
+    match &want.row {
+        Row::Domain(row) => {
+            parts.extend([&*row.domain, &row.description, &row.transport, flag(row.backupmx), flag(row.active)]);
+        }
+        Row::Mailbox(row) => {
+            quota = row.quota.to_string();
+            parts.extend([&*row.username, &row.name, &row.maildir, &quota, flag(row.active)]);
+        }
+        Row::Alias(row) => parts.extend([&*row.address, &row.goto, &row.description, flag(row.active)]),
+    }
+    if let Some(PasswordWant { source, version, .. }) = &want.password {
+        let reference = source.reference();
+        let form = if matches!(source, crate::index::rows::PasswordSource::Plain(_)) { "plain" } else { "hash" };
+        parts.extend([form, &reference.name, &reference.key, version.as_deref().unwrap_or_default()]);
+    }
+    digest(&parts)
+}
+
+/// Fingerprint of a stored password hash, so that the ownership table doesn't hold a second copy of it.
+#[must_use]
+pub fn password_fingerprint(hash: &str) -> String {
+    digest(&["password", hash])
+}
+
+fn digest(parts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.len().to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
+        use std::fmt::Write;
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The operator's process: becomes the leader, starts the watches, the set loops, the controller and the web server,
+//! and stops them in order.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt};
+use kube_lease_manager::LeaseManagerBuilder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::FIELD_MANAGER;
+use crate::http::{self, Pages};
+use crate::metrics::Metrics;
+use crate::report::Reports;
+use crate::status::Statuses;
+use crate::telemetry::{self, LogFormat};
+use crate::watches::{self, SharedIndex};
+use crate::{server, sync};
+
+/// How long the Lease lasts without being renewed, and how long before that it is renewed; seconds.
+const LEASE: (u64, u64) = (15, 5);
+
+/// How long the set loops may take to end their statement.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// Arguments of `vmail-operator run`.
+#[derive(Args, Debug)]
+pub struct RunArguments {
+    /// Image of the Postfix pods, for MailServers that name none
+    #[arg(long, env = "VMAIL_POSTFIX_IMAGE")]
+    pub postfix_image: String,
+    /// Image of the embedded MariaDB, for MailServers that name none
+    #[arg(long, env = "VMAIL_MARIADB_IMAGE")]
+    pub mariadb_image: String,
+    /// Namespace of the Lease that decides which replica works
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// This replica's name in the Lease
+    #[arg(long, env = "POD_NAME", default_value = "vmail-operator")]
+    pub pod_name: String,
+    /// Address for /healthz, /readyz and /metrics
+    #[arg(long, env = "VMAIL_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Seconds between two full comparisons of the tables with what is declared
+    #[arg(long, env = "VMAIL_DRIFT_CHECK_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub drift_check_seconds: u64,
+    /// Form of the log; RUST_LOG filters it (default: info)
+    #[arg(long, env = "VMAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Why the operator can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No configuration of the API server, or it doesn't answer.
+    #[error("API server: {0}. Run in a cluster, or set KUBECONFIG")]
+    Api(#[from] kube::Error),
+    /// The Lease can't be used.
+    #[error("leadership: {0}")]
+    Lease(#[from] kube_lease_manager::LeaseManagerError),
+    /// The address can't be listened on, or signals can't be received.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The controller stopped.
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    /// Another replica took the Lease.
+    #[error("leadership lost, ending so that another start may begin clean")]
+    LeadershipLost,
+}
+
+/// Runs until TERM or INT (exit code 0) or until leadership is lost (an error).
+///
+/// # Errors
+/// [`Error`]; the process then ends with exit code 1 and is started again.
+pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
+    telemetry::start(arguments.log_format);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "vmail-operator starts");
+    let shutdown = CancellationToken::new();
+    let signals = stop_on_signal(shutdown.clone())?;
+    let client = Client::try_default().await?;
+    let (index, metrics) = (SharedIndex::default(), Metrics::default());
+    let pages = Pages { index: index.clone(), metrics: metrics.clone() };
+    let web = tokio::spawn(http::serve(arguments.listen, pages, shutdown.clone()));
+    let watching = tokio::spawn(watches::run(client.clone(), index.clone()));
+    let result = tokio::select! {
+        result = lead(&arguments, client, index, metrics, shutdown.clone()) => result,
+        ended = web => Err(ended.map_err(std::io::Error::other).and_then(|served| served).err().map_or(Error::LeadershipLost, Error::Io)),
+    };
+    shutdown.cancel();
+    watching.abort();
+    signals.abort();
+    tracing::info!("vmail-operator ends");
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<tokio::task::JoinHandle<()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+    }))
+}
+
+/// Waits for the Lease, then works while it is held.
+async fn lead(
+    arguments: &RunArguments,
+    client: Client,
+    index: SharedIndex,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let manager = LeaseManagerBuilder::new(client.clone(), FIELD_MANAGER)
+        .with_namespace(&arguments.namespace)
+        .with_identity(&arguments.pod_name)
+        .with_duration(LEASE.0)
+        .with_grace(LEASE.1)
+        .with_field_manager(FIELD_MANAGER)
+        .build()
+        .await?;
+    let (mut leading, lease) = manager.watch().await;
+    let elected = async { leading.wait_for(|leading| *leading).await.is_ok() };
+    tokio::select! {
+        elected = elected => if !elected { return Err(Error::LeadershipLost) },
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    tracing::info!("leading");
+    let lost = async { while leading.wait_for(|leading| !leading).await.is_err() { std::future::pending::<()>().await } };
+    let result = tokio::select! {
+        result = work(arguments, client, index, metrics, shutdown.clone()) => result,
+        () = lost => Err(Error::LeadershipLost),
+    };
+    // Closing the channel ends the task, which gives the Lease back.
+    drop(leading);
+    let _ = tokio::time::timeout(Duration::from_secs(LEASE.1), lease).await;
+    result
+}
+
+async fn work(
+    arguments: &RunArguments,
+    client: Client,
+    index: SharedIndex,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let reports = Reports::default();
+    let statuses = Statuses::new(client.clone(), index.clone(), metrics.clone());
+    let patching = tokio::spawn(statuses.clone().run());
+    let context = sync::Context {
+        client: client.clone(),
+        index,
+        statuses,
+        reports: reports.clone(),
+        metrics,
+        installation: installation(&client).await?,
+        drift_check_interval: Duration::from_secs(arguments.drift_check_seconds),
+    };
+    let loops = tokio::spawn(sync::run(context, shutdown.clone()));
+    let controller = server::Context::new(
+        client,
+        reports,
+        arguments.postfix_image.clone(),
+        arguments.mariadb_image.clone(),
+    );
+    let result = server::run(controller, shutdown.cancelled_owned()).await;
+    if tokio::time::timeout(STOP_LIMIT, loops).await.is_err() {
+        tracing::warn!("a set loop did not end in time");
+    }
+    patching.abort();
+    Ok(result?)
+}
+
+/// The cluster's own id, as is the custom: the uid of its namespace kube-system.
+async fn installation(client: &Client) -> Result<String, kube::Error> {
+    let namespace = Api::<Namespace>::all(client.clone()).get("kube-system").await?;
+    Ok(namespace.uid().unwrap_or_default())
+}

@@ -1,0 +1,56 @@
+//! Which database a `MailServer` uses, as the set loop and the workloads need to know it. Pure.
+
+use crate::api::mail_server::{MailServerSpec, TlsMode};
+use crate::api::SecretKeyReference;
+use crate::object::ObjectName;
+
+/// Default port of MariaDB and MySQL.
+pub const DEFAULT_PORT: u16 = 3306;
+
+/// Default name of the database.
+pub const DEFAULT_DATABASE: &str = "mail";
+
+/// Where a server's database is, and which Secrets hold its accounts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    /// Host name or address, as seen from any pod of the cluster.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Name of the database.
+    pub database: String,
+    /// Secret with `username` and `password` of the account that writes.
+    pub writer_secret: String,
+    /// Secret with `username` and `password` of the account that Postfix reads with.
+    pub reader_secret: String,
+    /// How the server's certificate is checked, and where its authority's certificate is; `None`: no TLS.
+    pub tls: Option<(TlsMode, SecretKeyReference)>,
+    /// Whether the operator runs the database.
+    pub embedded: bool,
+}
+
+/// The database of a `MailServer`.
+#[must_use]
+pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Endpoint {
+    let ObjectName { namespace, name } = server;
+    match spec.database.as_ref().and_then(|database| database.external.as_ref()) {
+        Some(external) => Endpoint {
+            host: external.host.clone(),
+            port: external.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(DEFAULT_PORT),
+            database: external.name.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
+            writer_secret: external.writer_secret_ref.name.clone(),
+            reader_secret: external.reader_secret_ref.name.clone(),
+            tls: external.tls.as_ref().and_then(|tls| Some((tls.mode.unwrap_or_default(), tls.ca_secret_ref.clone()?))),
+            embedded: false,
+        },
+        None => Endpoint {
+            host: format!("{name}-database.{namespace}.svc"),
+            port: DEFAULT_PORT,
+            database: DEFAULT_DATABASE.to_owned(),
+            writer_secret: format!("{name}-database-writer"),
+            reader_secret: format!("{name}-database-reader"),
+            tls: None,
+            embedded: true,
+        },
+    }
+}

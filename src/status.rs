@@ -1,0 +1,235 @@
+//! Verdicts to status patches: only what changed, one patch an object, through one queue.
+//!
+//! A verdict waits here until a worker is free; a newer one for the same object replaces it. What a patch would say is
+//! worked out when it is sent, from the index, and compared with what the object said when it was last seen.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::api::{FIELD_MANAGER, MailAlias, MailDomain, Mailbox, Reason};
+use crate::desired::{Verdict, maildir};
+use crate::index::Index;
+use crate::index::rows::{Kind, Meta, ObjectId, SeenStatus, status_fingerprint};
+use crate::metrics::Metrics;
+use crate::watches::SharedIndex;
+
+/// Patches under way at once: kube speaks HTTP/1.1, so each is a connection.
+const WORKERS: usize = 16;
+
+/// How long one patch may take before it is given up and queued again.
+const PATCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an object whose patch failed rests.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// How long the status of a domain rests where only its counts change, so that a burst of mailboxes costs one patch.
+const COUNTS_AFTER: Duration = Duration::from_secs(1);
+
+/// The queue; cloning it shares it.
+#[derive(Clone)]
+pub struct Statuses(Arc<Queue>);
+
+struct Queue {
+    pending: Mutex<BTreeMap<ObjectId, Pending>>,
+    wake: Notify,
+    index: SharedIndex,
+    client: Client,
+    metrics: Metrics,
+}
+
+struct Pending {
+    verdict: Verdict,
+    due: Instant,
+}
+
+impl Statuses {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(client: Client, index: SharedIndex, metrics: Metrics) -> Self {
+        let pending = Mutex::default();
+        Self(Arc::new(Queue { pending, wake: Notify::new(), index, client, metrics }))
+    }
+
+    /// Queues verdicts whose objects don't say so yet.
+    pub fn offer(&self, verdicts: impl IntoIterator<Item = Verdict>) {
+        let now = Instant::now();
+        let mut queued = 0;
+        {
+            let index = self.0.index.read();
+            let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            for verdict in verdicts {
+                let Some(wanted) = WantedStatus::of(&index, &verdict) else { continue };
+                if wanted.is_seen() {
+                    pending.remove(&verdict.object);
+                    continue;
+                }
+                let due = if wanted.differs_in_counts_only(&verdict) { now + COUNTS_AFTER } else { now };
+                let due = pending.get(&verdict.object).map_or(due, |old| old.due.min(due));
+                pending.insert(verdict.object.clone(), Pending { verdict, due });
+                queued += 1;
+            }
+        }
+        for _ in 0..queued.min(WORKERS) {
+            self.0.wake.notify_one();
+        }
+    }
+
+    /// Patches until its future is dropped.
+    pub async fn run(self) {
+        futures::future::join_all((0..WORKERS).map(|_| self.work())).await;
+    }
+
+    async fn work(&self) {
+        loop {
+            let (verdict, next) = self.take();
+            match (verdict, next) {
+                (Some(verdict), _) => self.patch(verdict).await,
+                (None, Some(due)) => {
+                    let _ = tokio::time::timeout_at(due, self.0.wake.notified()).await;
+                }
+                (None, None) => self.0.wake.notified().await,
+            }
+        }
+    }
+
+    /// The first verdict that is due, else the time at which one will be.
+    fn take(&self) -> (Option<Verdict>, Option<Instant>) {
+        let now = Instant::now();
+        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = pending.iter().find(|(_, pending)| pending.due <= now).map(|(id, _)| id.clone());
+        match due {
+            Some(id) => (pending.remove(&id).map(|pending| pending.verdict), None),
+            None => (None, pending.values().map(|pending| pending.due).min()),
+        }
+    }
+
+    async fn patch(&self, verdict: Verdict) {
+        let wanted = {
+            let index = self.0.index.read();
+            WantedStatus::of(&index, &verdict).filter(|wanted| !wanted.is_seen())
+        };
+        let Some(wanted) = wanted else { return };
+        let sent = tokio::time::timeout(PATCH_TIMEOUT, self.send(&verdict.object, &wanted)).await;
+        let failure = match sent {
+            Ok(Ok(())) => None,
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {} s", PATCH_TIMEOUT.as_secs())),
+        };
+        self.0.metrics.status_patch(failure.is_none());
+        if let Some(error) = failure {
+            tracing::warn!(object = %verdict.object, error, "status not written, trying again");
+            let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = Instant::now() + RETRY_AFTER;
+            pending.entry(verdict.object.clone()).or_insert(Pending { verdict, due });
+        } else {
+            self.0.index.quietly(|index| index.patched(&verdict.object, wanted.seen()));
+        }
+    }
+
+    async fn send(&self, object: &ObjectId, wanted: &WantedStatus) -> Result<(), kube::Error> {
+        let (namespace, name) = (&object.name.namespace, &object.name.name);
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patch = Patch::Merge(&wanted.patch);
+        let client = self.0.client.clone();
+        match object.kind {
+            Kind::Domain => {
+                Api::<MailDomain>::namespaced(client, namespace).patch_status(name, &parameters, &patch).await?;
+            }
+            Kind::Mailbox => {
+                Api::<Mailbox>::namespaced(client, namespace).patch_status(name, &parameters, &patch).await?;
+            }
+            Kind::Alias => {
+                Api::<MailAlias>::namespaced(client, namespace).patch_status(name, &parameters, &patch).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an object's status should say.
+struct WantedStatus {
+    patch: serde_json::Value,
+    fingerprint: u64,
+    ready_since: (bool, Timestamp),
+    previous: SeenStatus,
+}
+
+impl WantedStatus {
+    /// `None` where the object is gone.
+    fn of(index: &Index, verdict: &Verdict) -> Option<Self> {
+        let name = &verdict.object.name;
+        match verdict.object.kind {
+            Kind::Domain => {
+                let row = index.domain(name)?;
+                let (mailboxes, aliases) = index.entry(row.domain.as_str()).map(crate::index::DomainEntry::counts)?;
+                let counts = (Some(i64::from(mailboxes)), Some(i64::from(aliases)));
+                let fields = json!({"mailboxes": counts.0, "aliases": counts.1});
+                Some(Self::new(&row.meta, verdict, fields, counts))
+            }
+            Kind::Mailbox => {
+                let row = index.mailbox(name)?;
+                let server = index.server_of(row.address.domain()).filter(|_| is_served(verdict.reason));
+                let maildir = server.and_then(|server| index.server(server)).map(|server| maildir(server, &row.address));
+                let server = server.map(ToString::to_string);
+                let fields = json!({"maildir": maildir, "server": server});
+                Some(Self::new(&row.meta, verdict, fields, (&maildir, &server)))
+            }
+            Kind::Alias => {
+                let row = index.alias(name)?;
+                let server = index.server_of(row.address.domain()).filter(|_| is_served(verdict.reason));
+                let server = server.map(ToString::to_string);
+                Some(Self::new(&row.meta, verdict, json!({"server": server}), &server))
+            }
+        }
+    }
+
+    fn new(meta: &Meta, verdict: &Verdict, mut fields: serde_json::Value, hashed: impl std::hash::Hash) -> Self {
+        let ready = verdict.reason == Reason::Synced;
+        let since = meta.status.ready_since.filter(|(was, _)| *was == ready).map_or_else(Timestamp::now, |(_, since)| since);
+        let condition = Condition {
+            type_: "Ready".to_owned(),
+            status: if ready { "True" } else { "False" }.to_owned(),
+            reason: verdict.reason.as_str().to_owned(),
+            message: verdict.message.to_string(),
+            observed_generation: Some(meta.generation),
+            last_transition_time: Time(since),
+        };
+        let fingerprint = status_fingerprint(Some(meta.generation), std::slice::from_ref(&condition), hashed);
+        fields["observedGeneration"] = json!(meta.generation);
+        fields["conditions"] = json!([condition]);
+        Self {
+            patch: json!({"status": fields}),
+            fingerprint,
+            ready_since: (ready, since),
+            previous: meta.status.clone(),
+        }
+    }
+
+    fn is_seen(&self) -> bool {
+        self.fingerprint == self.previous.fingerprint
+    }
+
+    fn seen(&self) -> SeenStatus {
+        SeenStatus { fingerprint: self.fingerprint, ready_since: Some(self.ready_since) }
+    }
+
+    /// Whether a domain's verdict stays as it was: then nobody waits for the patch.
+    fn differs_in_counts_only(&self, verdict: &Verdict) -> bool {
+        verdict.object.kind == Kind::Domain && self.previous.ready_since.is_some_and(|(was, _)| was == self.ready_since.0)
+    }
+}
+
+/// Whether the object's rows are, or will be, in some server's tables.
+fn is_served(reason: Reason) -> bool {
+    matches!(reason, Reason::Synced | Reason::Pending | Reason::SecretNotFound | Reason::SecretInvalid)
+}

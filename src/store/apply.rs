@@ -1,0 +1,170 @@
+//! Applies a plan in one transaction: rows and their owners together, or neither.
+
+use sqlx::mysql::{MySql, MySqlConnection};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Connection};
+
+use super::columns::Columns;
+use super::statement::{pieces, placeholders};
+use super::{Error, Store};
+use crate::plan::{LogRow, Plan, RowId};
+use crate::tables::{OwnerRow, Row, Table};
+
+type Arguments<'q> = Query<'q, MySql, sqlx::mysql::MySqlArguments>;
+
+/// The user that the table log names; `PostfixAdmin` writes `user (address)`.
+const LOG_USER: &str = "vmail-operator (operator)";
+
+impl Store {
+    /// Applies a plan. On an error nothing of it is in the database.
+    ///
+    /// # Errors
+    /// [`Error::Database`] when a statement fails or the connection breaks.
+    pub async fn apply(&mut self, plan: &Plan) -> Result<(), Error> {
+        if plan.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.connection.begin().await?;
+        for table in Table::ALL {
+            let rows: Vec<&Row> = plan.upserts.iter().filter(|row| row.table() == table).collect();
+            upsert(&mut transaction, &self.columns, table, &rows).await?;
+        }
+        for table in Table::ALL.into_iter().rev() {
+            let keys: Vec<&RowId> = plan.deletes.iter().filter(|id| id.0 == table).collect();
+            delete(&mut transaction, table, &keys).await?;
+        }
+        own(&mut transaction, &plan.owned).await?;
+        disown(&mut transaction, &plan.disowned).await?;
+        if self.columns.has("log", "action") {
+            log(&mut transaction, &plan.log).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// Columns that are written, and the SQL value of each: `?`, or an expression without a parameter.
+fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)> {
+    let bound: &[&str] = match table {
+        Table::Domain => &["domain", "description", "transport", "backupmx", "active"],
+        Table::Mailbox => &["username", "password", "name", "maildir", "quota", "local_part", "domain", "active"],
+        Table::Alias => &["address", "goto", "domain", "description", "active"],
+    };
+    let bound = bound.iter().map(|column| (*column, "?"));
+    let dated = ["created", "modified"].into_iter().map(|column| (column, "NOW()"));
+    bound.chain(dated).filter(|(column, _)| columns.has(table.as_str(), column)).collect()
+}
+
+async fn upsert(connection: &mut MySqlConnection, columns: &Columns, table: Table, rows: &[&Row]) -> Result<(), Error> {
+    let written = written(columns, table);
+    let names = written.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(",");
+    let values = format!("({})", written.iter().map(|(_, value)| *value).collect::<Vec<_>>().join(","));
+    // The key and the time of creation stay as they are.
+    let changed = written.iter().skip(1).filter(|(column, _)| *column != "created");
+    // MariaDB has no row alias, MySQL only deprecates VALUES(): it is the one form that both take.
+    let updates = changed.map(|(column, _)| format!("{column}=VALUES({column})")).collect::<Vec<_>>().join(",");
+    for piece in pieces(rows, |row| size(row)) {
+        let rows = vec![values.as_str(); piece.len()].join(",");
+        let sql = format!("INSERT INTO `{}` ({names}) VALUES {rows} ON DUPLICATE KEY UPDATE {updates}", table.as_str());
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for row in piece {
+            query = bind(query, row, columns);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Bytes of a row's long columns; the others are covered by a constant.
+fn size(row: &Row) -> usize {
+    let long = match row {
+        Row::Alias(row) => row.goto.len(),
+        Row::Mailbox(row) => row.password.len() + row.maildir.len(),
+        Row::Domain(row) => row.description.len(),
+    };
+    long + 1024
+}
+
+fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<'q> {
+    match row {
+        Row::Domain(row) => {
+            query.bind(&row.domain).bind(&row.description).bind(&row.transport).bind(row.backupmx).bind(row.active)
+        }
+        Row::Mailbox(row) => {
+            let mut query = query.bind(&row.username).bind(&row.password).bind(&row.name).bind(&row.maildir).bind(row.quota);
+            if columns.has("mailbox", "local_part") {
+                query = query.bind(&row.local_part);
+            }
+            query.bind(&row.domain).bind(row.active)
+        }
+        Row::Alias(row) => {
+            let mut query = query.bind(&row.address).bind(&row.goto).bind(&row.domain);
+            if columns.has("alias", "description") {
+                query = query.bind(&row.description);
+            }
+            query.bind(row.active)
+        }
+    }
+}
+
+async fn delete(connection: &mut MySqlConnection, table: Table, ids: &[&RowId]) -> Result<(), Error> {
+    let key = match table {
+        Table::Domain => "domain",
+        Table::Mailbox => "username",
+        Table::Alias => "address",
+    };
+    for piece in pieces(ids, |id| id.1.len()) {
+        let sql = format!("DELETE FROM `{}` WHERE {key} IN ({})", table.as_str(), placeholders(piece.len()));
+        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(&id.1));
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn own(connection: &mut MySqlConnection, owners: &[OwnerRow]) -> Result<(), Error> {
+    for piece in pieces(owners, |owner| owner.goto.len() + 1024) {
+        let rows = vec!["(?,?,?,?,?,?,?,?,?)"; piece.len()].join(",");
+        let sql = format!(
+            "INSERT INTO vmail_owner (row_key, table_name, server, object_uid, object, policy, desired, password, goto) VALUES {rows} \
+             ON DUPLICATE KEY UPDATE server=VALUES(server), object_uid=VALUES(object_uid), object=VALUES(object), \
+             policy=VALUES(policy), desired=VALUES(desired), password=VALUES(password), goto=VALUES(goto)"
+        );
+        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, owner| {
+            query
+                .bind(&owner.key)
+                .bind(owner.table.as_str())
+                .bind(&owner.server)
+                .bind(&owner.object_uid)
+                .bind(&owner.object)
+                .bind(owner.policy.as_str())
+                .bind(&owner.desired)
+                .bind(&owner.password)
+                .bind(&owner.goto)
+        });
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn disown(connection: &mut MySqlConnection, ids: &[RowId]) -> Result<(), Error> {
+    for piece in pieces(ids, |id| id.1.len()) {
+        let pairs = vec!["(?,?)"; piece.len()].join(",");
+        let sql = format!("DELETE FROM vmail_owner WHERE (row_key, table_name) IN ({pairs})");
+        let query =
+            piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, (table, key)| query.bind(key).bind(table.as_str()));
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn log(connection: &mut MySqlConnection, rows: &[LogRow]) -> Result<(), Error> {
+    for piece in pieces(rows, |row| row.data.len() + 512) {
+        let values = vec!["(NOW(),?,?,?,?)"; piece.len()].join(",");
+        let sql = format!("INSERT INTO `log` (timestamp, username, domain, action, data) VALUES {values}");
+        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, row| {
+            query.bind(LOG_USER).bind(&row.domain).bind(row.action).bind(&row.data)
+        });
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}

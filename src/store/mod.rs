@@ -1,0 +1,161 @@
+//! The database: connects, takes the lock, reads what is there, applies a plan. The only SQL.
+//!
+//! One connection does everything and holds `GET_LOCK`: losing it loses the lock and rolls back what was under way, so
+//! two operators can never write at once. Statement texts are few and of fixed sizes, so each is prepared once.
+//! What should be in the tables is none of this room's business.
+
+mod apply;
+mod columns;
+mod read;
+mod schema;
+mod statement;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sqlx::{ConnectOptions, Connection};
+
+use crate::api::mail_server::TlsMode;
+use columns::Columns;
+
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What can go wrong with the database.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server can't be reached, refuses the account, or the connection broke.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// No answer in time.
+    #[error("no answer from the database within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// Another operator writes to the same tables.
+    #[error("another operator holds the lock {0} in this database")]
+    Locked(String),
+    /// The database has tables of these names that are not `PostfixAdmin`'s.
+    #[error("the database can't be used, it lacks: {}", .0.join(", "))]
+    Unfit(Vec<String>),
+}
+
+impl Error {
+    /// Whether one row's content was refused, so that the others of the same plan may pass: wrong or too long data,
+    /// a broken constraint. SQLSTATE classes 22 and 23.
+    #[must_use]
+    pub fn is_about_a_row(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the database answered and is not one that can be used: nothing to retry soon.
+    #[must_use]
+    pub fn is_unfit(&self) -> bool {
+        matches!(self, Self::Unfit(_))
+    }
+}
+
+/// Where the database is and how to log in. Its `Debug` shows no password.
+#[derive(Clone)]
+pub struct Access {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Name of the database.
+    pub database: String,
+    /// Account that writes.
+    pub username: String,
+    /// Its password.
+    pub password: String,
+    /// How much of the server's certificate is checked, and the certificate authority (PEM); `None`: no TLS.
+    pub tls: Option<(TlsMode, Vec<u8>)>,
+    /// The account that is granted SELECT on the columns that Postfix reads; `None` where somebody else manages accounts.
+    pub reader: Option<String>,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}:{}/{}", self.username, self.host, self.port, self.database)
+    }
+}
+
+impl Access {
+    fn options(&self) -> MySqlConnectOptions {
+        let options = MySqlConnectOptions::new()
+            .host(&self.host)
+            .port(self.port)
+            .database(&self.database)
+            .username(&self.username)
+            .password(&self.password)
+            // Statements carry password hashes as parameters only, but slow ones are no news for an administrator either.
+            .disable_statement_logging();
+        match &self.tls {
+            None => options.ssl_mode(MySqlSslMode::Disabled),
+            Some((mode, authority)) => options.ssl_ca_from_pem(authority.clone()).ssl_mode(match mode {
+                TlsMode::VerifyCa => MySqlSslMode::VerifyCa,
+                TlsMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
+            }),
+        }
+    }
+}
+
+/// An open database whose tables can be used and whose lock is ours.
+#[derive(Debug)]
+pub struct Store {
+    connection: MySqlConnection,
+    columns: Columns,
+}
+
+impl Store {
+    /// Connects, takes the lock of `server` (installation/namespace/name), makes the tables of an empty database and
+    /// checks those of another.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing is altered in a table that the operator didn't make.
+    pub async fn open(access: &Access, server: &str) -> Result<Self, Error> {
+        let options = access.options();
+        let mut connection =
+            tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await.map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
+        lock(&mut connection, server).await?;
+        schema::ensure(&mut connection, access.reader.as_deref()).await?;
+        let columns = Columns::read(&mut connection).await?;
+        Ok(Self { connection, columns })
+    }
+
+    /// Names of all tables of the database.
+    async fn tables(connection: &mut MySqlConnection) -> Result<BTreeSet<String>, Error> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()",
+        )
+        .fetch_all(connection)
+        .await?;
+        Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
+    }
+
+    /// Asks the server whether the connection still works.
+    ///
+    /// # Errors
+    /// [`Error::Database`] where it doesn't.
+    pub async fn ping(&mut self) -> Result<(), Error> {
+        Ok(self.connection.ping().await?)
+    }
+
+    /// Gives the lock back and closes the connection.
+    pub async fn close(self) {
+        if let Err(error) = self.connection.close().await {
+            tracing::debug!(%error, "the database connection did not close in order");
+        }
+    }
+}
+
+async fn lock(connection: &mut MySqlConnection, server: &str) -> Result<(), Error> {
+    // At most 64 characters (MySQL's limit on lock names).
+    let name = format!("vmail-operator:{}", crate::plan::password_fingerprint(server));
+    let taken: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK(?, 0)").bind(&name).fetch_one(connection).await?;
+    if taken == Some(1) { Ok(()) } else { Err(Error::Locked(name)) }
+}

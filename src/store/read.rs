@@ -1,0 +1,173 @@
+//! Reads what is in the tables under given keys.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt;
+use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::statement::{padded, placeholders};
+use super::{Error, Store};
+use crate::api::DeletionPolicy;
+use crate::index::Key;
+use crate::plan::{Current, RowId};
+use crate::report::Counts;
+use crate::tables::{AliasRow, DomainRow, MailboxRow, OwnerRow, Row, Table};
+
+/// The keys and policies of the rows that a server owns: enough to see what has to go.
+pub type OwnedKeys = BTreeMap<Key, DeletionPolicy>;
+
+impl Store {
+    /// The rows and owners under the given keys.
+    ///
+    /// # Errors
+    /// [`Error::Database`] when the connection breaks.
+    pub async fn read(&mut self, keys: &[&Key]) -> Result<Current, Error> {
+        let mut current = Current::default();
+        let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
+        let (addresses, domains): (Vec<&str>, Vec<&str>) = texts.iter().copied().partition(|text| text.contains('@'));
+        for (table, keys) in [(Table::Domain, &domains), (Table::Mailbox, &addresses), (Table::Alias, &addresses)] {
+            self.read_rows(table, keys, &mut current.rows).await?;
+        }
+        self.read_owners(&texts, &mut current.owners).await?;
+        Ok(current)
+    }
+
+    async fn read_rows(&mut self, table: Table, keys: &[&str], rows: &mut BTreeMap<RowId, Row>) -> Result<(), Error> {
+        for (chunk, size) in padded(keys) {
+            let sql = self.select(table, size);
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for at in 0..size {
+                query = query.bind(chunk[at.min(chunk.len() - 1)]);
+            }
+            let mut found = query.fetch(&mut self.connection);
+            while let Some(row) = found.try_next().await? {
+                let row = row_of(table, &row)?;
+                rows.insert((table, row.key().to_owned()), row);
+            }
+        }
+        Ok(())
+    }
+
+    fn select(&self, table: Table, size: usize) -> String {
+        let keys = placeholders(size);
+        let optional = |column: &str, otherwise: &str| {
+            if self.columns.has(table.as_str(), column) { column.to_owned() } else { otherwise.to_owned() }
+        };
+        match table {
+            Table::Domain => format!(
+                "SELECT domain, description, COALESCE(transport, ''), backupmx <> 0, active <> 0 FROM domain WHERE domain IN ({keys})"
+            ),
+            Table::Mailbox => format!(
+                "SELECT username, password, name, maildir, CAST(quota AS SIGNED), {}, domain, active <> 0 FROM mailbox \
+                 WHERE username IN ({keys})",
+                optional("local_part", "SUBSTRING_INDEX(username, '@', 1)")
+            ),
+            Table::Alias => format!(
+                "SELECT address, goto, domain, {}, active <> 0 FROM alias WHERE address IN ({keys})",
+                optional("description", "''")
+            ),
+        }
+    }
+
+    async fn read_owners(&mut self, keys: &[&str], owners: &mut BTreeMap<RowId, OwnerRow>) -> Result<(), Error> {
+        for (chunk, size) in padded(keys) {
+            let sql = format!(
+                "SELECT table_name, row_key, server, object_uid, object, policy, desired, password, goto FROM vmail_owner \
+                 WHERE row_key IN ({})",
+                placeholders(size)
+            );
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for at in 0..size {
+                query = query.bind(chunk[at.min(chunk.len() - 1)]);
+            }
+            let mut found = query.fetch(&mut self.connection);
+            while let Some(row) = found.try_next().await? {
+                if let Some(owner) = owner_of(&row)? {
+                    owners.insert((owner.table, owner.key.clone()), owner);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every key that `server` owns a row under. Where rows of one key have several policies, the one that deletes counts.
+    ///
+    /// # Errors
+    /// [`Error::Database`] when the connection breaks.
+    pub async fn owned_keys(&mut self, server: &str) -> Result<OwnedKeys, Error> {
+        let mut keys = OwnedKeys::new();
+        let mut found = sqlx::query("SELECT row_key, policy FROM vmail_owner WHERE server = ?")
+            .bind(server)
+            .fetch(&mut self.connection);
+        while let Some(row) = found.try_next().await? {
+            let (key, policy): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            if let Some(key) = Key::from_row(&key) {
+                keys.insert(key, DeletionPolicy::from_stored(&policy));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// How many rows `server` owns in each table.
+    ///
+    /// # Errors
+    /// [`Error::Database`] when the connection breaks.
+    pub async fn counts(&mut self, server: &str) -> Result<Counts, Error> {
+        let counts: Vec<(String, i64)> =
+            sqlx::query_as("SELECT table_name, COUNT(*) FROM vmail_owner WHERE server = ? GROUP BY table_name")
+                .bind(server)
+                .fetch_all(&mut self.connection)
+                .await?;
+        let of = |table: Table| counts.iter().find(|(name, _)| name == table.as_str()).map_or(0, |(_, count)| *count);
+        let mailboxes = of(Table::Mailbox);
+        Ok(Counts { domains: of(Table::Domain), mailboxes, aliases: of(Table::Alias) - mailboxes })
+    }
+}
+
+fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
+    // An existing table may hold its keys in mixed case; ours are lower-cased.
+    let key = row.try_get::<String, _>(0)?.to_lowercase();
+    let flag = |at: usize| row.try_get::<i64, _>(at).map(|value| value != 0);
+    Ok(match table {
+        Table::Domain => Row::Domain(DomainRow {
+            domain: key,
+            description: row.try_get(1)?,
+            transport: row.try_get(2)?,
+            backupmx: flag(3)?,
+            active: flag(4)?,
+        }),
+        Table::Mailbox => Row::Mailbox(MailboxRow {
+            username: key,
+            password: row.try_get(1)?,
+            name: row.try_get(2)?,
+            maildir: row.try_get(3)?,
+            quota: row.try_get(4)?,
+            local_part: row.try_get(5)?,
+            domain: row.try_get(6)?,
+            active: flag(7)?,
+        }),
+        Table::Alias => Row::Alias(AliasRow {
+            address: key,
+            goto: row.try_get(1)?,
+            domain: row.try_get(2)?,
+            description: row.try_get(3)?,
+            active: flag(4)?,
+        }),
+    })
+}
+
+fn owner_of(row: &MySqlRow) -> Result<Option<OwnerRow>, sqlx::Error> {
+    let Some(table) = Table::from_name(row.try_get(0)?) else { return Ok(None) };
+    Ok(Some(OwnerRow {
+        table,
+        key: row.try_get(1)?,
+        server: row.try_get(2)?,
+        object_uid: row.try_get(3)?,
+        object: row.try_get(4)?,
+        policy: DeletionPolicy::from_stored(row.try_get(5)?),
+        desired: row.try_get(6)?,
+        password: row.try_get(7)?,
+        goto: row.try_get(8)?,
+    }))
+}

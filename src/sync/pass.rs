@@ -1,0 +1,320 @@
+//! One pass: what is desired under some keys, what is there, the difference, and what the objects are told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::time::Instant;
+
+use super::Context;
+use super::brake::{self, Held};
+use crate::api::{DeletionPolicy, FIELD_MANAGER, MailServer, Reason};
+use crate::desired::{Desired, Verdict, desired};
+use crate::index::rows::ServerRow;
+use crate::index::{Key, Work};
+use crate::object::ObjectName;
+use crate::password::{self, Request};
+use crate::plan::{self, Current, Plan, ResolvedPassword, Terms};
+use crate::report::{Counts, Finding, ServerReport};
+use crate::store::{self, Store};
+use crate::tables::{Row, Table};
+
+/// Keys that are read and written together, in one transaction.
+const CHUNK: usize = 1000;
+
+/// Why a pass ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PassError {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("API server: {0}")]
+    Api(#[from] kube::Error),
+}
+
+/// The passes over one connection.
+pub(super) struct Passes<'a> {
+    context: &'a Context,
+    server: &'a ObjectName,
+    server_id: String,
+    store: Store,
+    /// Keys under which this server owns rows, as of the last full comparison and corrected since.
+    owned: usize,
+    counts: Counts,
+    held: Option<Held>,
+    reported: Option<(ServerReport, Instant)>,
+}
+
+impl<'a> Passes<'a> {
+    pub(super) fn new(context: &'a Context, server: &'a ObjectName, store: Store) -> Self {
+        let server_id = context.server_id(server);
+        Self { context, server, server_id, store, owned: 0, counts: Counts::default(), held: None, reported: None }
+    }
+
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+
+    pub(super) async fn ping(&mut self) -> Result<(), PassError> {
+        Ok(self.store.ping().await?)
+    }
+
+    /// Compares everything: all that is declared and all that is owned.
+    pub(super) async fn full(&mut self) -> Result<(), PassError> {
+        self.context.index.quietly(|index| index.take_work(self.server));
+        let started = Instant::now();
+        let result = self.compare_all().await;
+        self.finish(started, result)
+    }
+
+    /// Works on what events touched.
+    pub(super) async fn touched(&mut self) -> Result<(), PassError> {
+        let Work { all, keys } = self.context.index.quietly(|index| index.take_work(self.server));
+        if all {
+            return self.full().await;
+        }
+        let started = Instant::now();
+        let result = self.compare_touched(keys).await;
+        self.finish(started, result)
+    }
+
+    fn finish(&mut self, started: Instant, result: Result<(), PassError>) -> Result<(), PassError> {
+        self.context.metrics.pass(result.is_ok(), started.elapsed());
+        if result.is_ok() && self.report_differs_in_findings() {
+            self.report();
+        }
+        result
+    }
+
+    async fn compare_all(&mut self) -> Result<(), PassError> {
+        let owned = self.store.owned_keys(&self.server_id).await?;
+        self.owned = owned.len();
+        self.counts = self.store.counts(&self.server_id).await?;
+        let declared = self.context.index.read().keys_of(self.server);
+        let gone = owned.iter().filter(|(_, policy)| **policy != DeletionPolicy::Retain).map(|(key, _)| key);
+        let gone = self.without_rows(gone);
+        let mut keys: BTreeSet<Key> = declared.into_iter().collect();
+        keys.extend(owned.into_keys());
+        self.brake(gone).await;
+        self.compare(keys).await
+    }
+
+    async fn compare_touched(&mut self, mut keys: BTreeSet<Key>) -> Result<(), PassError> {
+        // What is held back is part of every plan until it is released or declared again.
+        keys.extend(self.held.take().map(|held| held.keys).unwrap_or_default());
+        let mut gone = self.without_rows(keys.iter());
+        if gone.len() > self.minimum() {
+            let gone_keys: Vec<&Key> = gone.iter().collect();
+            let current = self.store.read(&gone_keys).await?;
+            let deleted: BTreeSet<&str> = current
+                .owners
+                .values()
+                .filter(|owner| owner.server == self.server_id && owner.policy != DeletionPolicy::Retain)
+                .map(|owner| owner.key.as_str())
+                .collect();
+            gone = gone.iter().filter(|key| deleted.contains(key.as_str())).cloned().collect();
+        }
+        self.brake(gone).await;
+        self.compare(keys).await
+    }
+
+    fn without_rows<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> BTreeSet<Key> {
+        let index = self.context.index.read();
+        keys.filter(|key| desired(&index, self.server, key).wants.is_empty()).cloned().collect()
+    }
+
+    fn server_row(&self) -> Option<ServerRow> {
+        self.context.index.read().server(self.server).cloned()
+    }
+
+    fn minimum(&self) -> usize {
+        self.server_row().map_or(0, |row| row.minimum as usize)
+    }
+
+    async fn brake(&mut self, deletions: BTreeSet<Key>) {
+        self.held = self.server_row().and_then(|row| brake::hold(deletions, self.owned, &row));
+        self.context.metrics.deletions_held(self.held.as_ref().map_or(0, |held| held.keys.len()));
+        if let Some(held) = &self.held {
+            let message = held.message();
+            tracing::warn!(server = %self.server, message, "deletions held back");
+            self.tell(EventType::Warning, Reason::DeletionsHeld, message).await;
+        }
+    }
+
+    async fn compare(&mut self, keys: BTreeSet<Key>) -> Result<(), PassError> {
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let mut drifted = Vec::new();
+        for chunk in chunks(&keys) {
+            let (plan, current) = self.compare_chunk(chunk).await?;
+            self.account_for(&plan, &current);
+            drifted.extend(plan.drifted.iter().map(|(table, key)| format!("{} {key}", table.as_str())));
+        }
+        if !drifted.is_empty() {
+            let examples = drifted.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+            let message = format!("{} rows had been changed by somebody else and are corrected, {examples} among them", drifted.len());
+            tracing::info!(server = %self.server, message, "drift corrected");
+            self.tell(EventType::Normal, Reason::DriftCorrected, message).await;
+        }
+        Ok(())
+    }
+
+    async fn compare_chunk(&mut self, keys: &[Key]) -> Result<(Plan, Current), PassError> {
+        let mut wanted = self.desired(keys);
+        let current = self.store.read(&keys.iter().collect::<Vec<_>>()).await?;
+        let passwords = self.passwords(&wanted, &current).await?;
+        let plan = self.plan(&mut wanted, &current, &passwords);
+        let plan = match self.store.apply(&plan).await {
+            Ok(()) => plan,
+            // One row that the database refuses must not keep the others out.
+            Err(error) if error.is_about_a_row() => self.apply_one_by_one(&mut wanted, &current, &passwords).await?,
+            Err(error) => return Err(error.into()),
+        };
+        self.context.metrics.applied(&plan);
+        self.context.statuses.offer(wanted.into_iter().flat_map(|(_, desired)| desired.verdicts));
+        Ok((plan, current))
+    }
+
+    async fn apply_one_by_one(
+        &mut self,
+        wanted: &mut [(Key, Desired)],
+        current: &Current,
+        passwords: &BTreeMap<String, ResolvedPassword>,
+    ) -> Result<Plan, PassError> {
+        let mut done = Plan::default();
+        for one in wanted.chunks_mut(1) {
+            let plan = self.plan(one, current, passwords);
+            match self.store.apply(&plan).await {
+                Ok(()) => done.merge(plan),
+                Err(error) if error.is_about_a_row() => {
+                    for verdict in one.iter_mut().flat_map(|(_, desired)| &mut desired.verdicts) {
+                        *verdict = Verdict::new(&verdict.object, Reason::RowRefused, error.to_string());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn desired(&self, keys: &[Key]) -> Vec<(Key, Desired)> {
+        let index = self.context.index.read();
+        keys.iter().map(|key| (key.clone(), desired(&index, self.server, key))).collect()
+    }
+
+    async fn passwords(
+        &self,
+        wanted: &[(Key, Desired)],
+        current: &Current,
+    ) -> Result<BTreeMap<String, ResolvedPassword>, PassError> {
+        let wants = wanted.iter().flat_map(|(_, desired)| &desired.wants);
+        let requests: Vec<_> = wants
+            .filter(|want| plan::needs_password(want, current))
+            .filter_map(|want| {
+                let stored = match current.rows.get(&(Table::Mailbox, want.row.key().to_owned())) {
+                    Some(Row::Mailbox(row)) => Some(row.password.as_str()),
+                    _ => None,
+                };
+                Some(Request { username: want.row.key(), want: want.password.as_ref()?, stored })
+            })
+            .collect();
+        Ok(password::resolve(&self.context.client, &requests).await?)
+    }
+
+    fn plan(
+        &self,
+        wanted: &mut [(Key, Desired)],
+        current: &Current,
+        passwords: &BTreeMap<String, ResolvedPassword>,
+    ) -> Plan {
+        let none = BTreeSet::new();
+        let index = self.context.index.read();
+        let terms = Terms {
+            installation: &self.context.installation,
+            server: &self.server_id,
+            existing_rows: index.server(self.server).map(|row| row.existing_rows).unwrap_or_default(),
+            is_unreadable: &|uid| index.is_unreadable(uid),
+            held: self.held.as_ref().map_or(&none, |held| &held.keys),
+            passwords,
+        };
+        plan::plan(wanted, current, &terms)
+    }
+
+    /// Keeps the counts right without asking the database again.
+    fn account_for(&mut self, plan: &Plan, before: &Current) {
+        let new = plan.owned.iter().filter(|owner| !before.owners.contains_key(&(owner.table, owner.key.clone())));
+        let changes = new.map(|owner| (owner.table, 1)).chain(plan.disowned.iter().map(|(table, _)| (*table, -1)));
+        let mut keys = 0;
+        for (table, change) in changes {
+            match table {
+                Table::Domain => self.counts.domains += change,
+                Table::Mailbox => {
+                    self.counts.mailboxes += change;
+                    self.counts.aliases -= change;
+                }
+                Table::Alias => self.counts.aliases += change,
+            }
+            // Every key but a domain's has exactly one row in alias.
+            keys += if table == Table::Mailbox { 0 } else { change };
+        }
+        self.owned = usize::try_from(i64::try_from(self.owned).unwrap_or_default() + keys).unwrap_or_default();
+    }
+
+    fn current_report(&self) -> ServerReport {
+        let tables = match &self.held {
+            Some(held) => Finding::bad(Reason::DeletionsHeld, held.message()),
+            None => Finding::good(Reason::Synced, "the tables are as declared"),
+        };
+        ServerReport { database: Finding::good(Reason::Ready, "connected"), tables, counts: self.counts }
+    }
+
+    fn report_differs_in_findings(&self) -> bool {
+        let new = self.current_report();
+        self.reported.as_ref().is_none_or(|(old, _)| (&old.database, &old.tables) != (&new.database, &new.tables))
+    }
+
+    /// When the counts are to be told, if they changed.
+    pub(super) fn report_due(&self, interval: Duration) -> Option<Instant> {
+        let (reported, at) = self.reported.as_ref()?;
+        (*reported != self.current_report()).then_some(*at + interval)
+    }
+
+    /// Tells the `MailServer` controller.
+    pub(super) fn report(&mut self) {
+        let report = self.current_report();
+        self.context.reports.set(self.server, report.clone());
+        self.reported = Some((report, Instant::now()));
+    }
+
+    async fn tell(&self, type_: EventType, reason: Reason, note: String) {
+        let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: None };
+        let recorder = Recorder::new(self.context.client.clone(), reporter);
+        let reference = ObjectReference {
+            api_version: Some(MailServer::api_version(&()).into_owned()),
+            kind: Some(MailServer::kind(&()).into_owned()),
+            namespace: Some(self.server.namespace.to_string()),
+            name: Some(self.server.name.to_string()),
+            ..ObjectReference::default()
+        };
+        let event = Event { type_, reason: reason.as_str().into(), note: Some(note), action: "Sync".into(), secondary: None };
+        if let Err(error) = recorder.publish(&event, &reference).await {
+            tracing::debug!(%error, "event not published");
+        }
+    }
+}
+
+/// Slices of about [`CHUNK`] keys; a domain stays with its catch-all, whose fate its verdict tells.
+fn chunks(keys: &[Key]) -> Vec<&[Key]> {
+    let mut chunks = Vec::new();
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let mut size = rest.len().min(CHUNK);
+        while size < rest.len() && rest[size].is_catch_all() {
+            size += 1;
+        }
+        let (chunk, after) = rest.split_at(size);
+        chunks.push(chunk);
+        rest = after;
+    }
+    chunks
+}

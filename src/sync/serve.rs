@@ -1,0 +1,156 @@
+//! The set loop of one server: connect, work while the connection lasts, back off, connect again.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::pass::{Passes, PassError};
+use crate::api::{MailServer, Reason};
+use crate::object::ObjectName;
+use crate::report::{Counts, Finding, ServerReport};
+use crate::server::database::{Endpoint, endpoint};
+use crate::store::{self, Access, Store};
+
+/// Shortest and longest rest between two attempts to connect.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// An idle connection is asked this often whether it still works: a database that was replaced is compared anew soon.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Counts on the `MailServer` are told at most this often.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves until `stop`.
+pub(super) async fn serve(context: Context, server: ObjectName, stop: CancellationToken) {
+    let mut rest = BACK_OFF.0;
+    while !stop.is_cancelled() {
+        let connected = tokio::select! {
+            connected = connect(&context, &server) => connected,
+            () = stop.cancelled() => return,
+        };
+        match connected {
+            Ok((store, database)) => {
+                tracing::info!(%server, "connected to the database");
+                rest = BACK_OFF.0;
+                if let Err(error) = work(&context, &server, store, database, &stop).await {
+                    tracing::warn!(%server, %error, "pass interrupted, connecting again");
+                    context.reports.set(&server, outage(&context, &server, finding(&error)));
+                }
+            }
+            Err(finding) => {
+                tracing::warn!(%server, reason = finding.reason.as_str(), error = finding.message, "no database");
+                context.reports.set(&server, outage(&context, &server, finding));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = stop.cancelled() => return,
+        }
+        rest = (rest * 2).min(BACK_OFF.1);
+    }
+}
+
+fn outage(context: &Context, server: &ObjectName, database: Finding) -> ServerReport {
+    let counts = context.reports.get(server).map_or_else(Counts::default, |report| report.counts);
+    let tables = Finding::bad(database.reason, "the tables are not compared while the database can't be used");
+    ServerReport { database, tables, counts }
+}
+
+fn finding(error: &PassError) -> Finding {
+    match error {
+        PassError::Store(error) => store_finding(error),
+        PassError::Api(_) => Finding::bad(Reason::DatabaseUnavailable, "a Secret could not be read, trying again"),
+    }
+}
+
+fn store_finding(error: &store::Error) -> Finding {
+    let reason = if error.is_unfit() { Reason::DatabaseInvalid } else { Reason::DatabaseUnavailable };
+    Finding::bad(reason, error.to_string())
+}
+
+/// Opens the database that the `MailServer` names now; also gives the hash of that part of its spec.
+async fn connect(context: &Context, server: &ObjectName) -> Result<(Store, u64), Finding> {
+    let database = context.index.read().server(server).map(|row| row.database).unwrap_or_default();
+    let api = Api::<MailServer>::namespaced(context.client.clone(), &server.namespace);
+    let spec = api.get(&server.name).await.map_err(|error| unreadable("the MailServer", &error))?.spec;
+    let access = access(&context.client, server, endpoint(server, &spec)).await?;
+    let store = Store::open(&access, &context.server_id(server)).await.map_err(|error| store_finding(&error))?;
+    Ok((store, database))
+}
+
+async fn access(client: &Client, server: &ObjectName, endpoint: Endpoint) -> Result<Access, Finding> {
+    let secrets = Api::<Secret>::namespaced(client.clone(), &server.namespace);
+    let username = secret_text(&secrets, &endpoint.writer_secret, "username").await?;
+    let password = secret_text(&secrets, &endpoint.writer_secret, "password").await?;
+    let tls = match endpoint.tls {
+        Some((mode, reference)) => {
+            let authority = secret_text(&secrets, &reference.name, &reference.key).await?;
+            Some((mode, authority.into_bytes()))
+        }
+        None => None,
+    };
+    let reader = if endpoint.embedded { Some(secret_text(&secrets, &endpoint.reader_secret, "username").await?) } else { None };
+    Ok(Access { host: endpoint.host, port: endpoint.port, database: endpoint.database, username, password, tls, reader })
+}
+
+async fn secret_text(secrets: &Api<Secret>, name: &str, key: &str) -> Result<String, Finding> {
+    let secret = secrets.get_opt(name).await.map_err(|error| unreadable(&format!("Secret {name}"), &error))?;
+    let Some(secret) = secret else {
+        return Err(Finding::bad(Reason::SecretNotFound, format!("there is no Secret {name} in this namespace")));
+    };
+    let value = secret.data.as_ref().and_then(|data| data.get(key));
+    let text = value.and_then(|value| String::from_utf8(value.0.clone()).ok());
+    text.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| Finding::bad(Reason::SecretInvalid, format!("Secret {name} has no text under the key {key}")))
+}
+
+fn unreadable(what: &str, error: &kube::Error) -> Finding {
+    tracing::debug!(%error, what, "not readable");
+    Finding::bad(Reason::DatabaseUnavailable, format!("{what} can't be read from the API server, trying again"))
+}
+
+/// Passes until the connection breaks, `stop`, or the `MailServer` names another database.
+async fn work(
+    context: &Context,
+    server: &ObjectName,
+    store: Store,
+    database: u64,
+    stop: &CancellationToken,
+) -> Result<(), PassError> {
+    let mut changed = context.index.subscribe();
+    let mut passes = Passes::new(context, server, store);
+    passes.full().await?;
+    let mut next_check = Instant::now() + jittered(context.drift_check_interval);
+    loop {
+        if stop.is_cancelled() || context.index.read().server(server).is_none_or(|row| row.database != database) {
+            passes.close().await;
+            return Ok(());
+        }
+        if context.index.read().has_work(server) {
+            passes.touched().await?;
+            continue;
+        }
+        let report_due = passes.report_due(REPORT_INTERVAL);
+        tokio::select! {
+            result = changed.changed() => if result.is_err() { return Ok(()) },
+            () = tokio::time::sleep_until(report_due.unwrap_or(next_check)), if report_due.is_some() => passes.report(),
+            () = tokio::time::sleep_until(next_check) => {
+                passes.full().await?;
+                next_check = Instant::now() + jittered(context.drift_check_interval);
+            }
+            () = tokio::time::sleep(PING_INTERVAL) => passes.ping().await?,
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// The interval, shortened by up to a tenth.
+fn jittered(interval: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or_default();
+    interval - interval.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0)
+}

@@ -1,0 +1,156 @@
+//! Rows of `PostfixAdmin`'s tables and of our ownership table, as values.
+//!
+//! Pure data: what each column means, and nothing of how it is read or written ([`crate::store`]) or chosen
+//! ([`crate::desired`]).
+
+use crate::api::DeletionPolicy;
+
+/// A table whose rows we manage.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Table {
+    /// Domains that mail is received for.
+    Domain,
+    /// Accounts.
+    Mailbox,
+    /// Aliases, catch-alls and the identity row of each mailbox.
+    Alias,
+}
+
+impl Table {
+    /// All of them, in the order in which rows are written; deletions go the other way.
+    pub const ALL: [Self; 3] = [Self::Domain, Self::Mailbox, Self::Alias];
+
+    /// The table's name, and the value of `vmail_owner.table_name`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Domain => "domain",
+            Self::Mailbox => "mailbox",
+            Self::Alias => "alias",
+        }
+    }
+
+    /// Reads [`Table::as_str`] back.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.as_str() == name)
+    }
+}
+
+/// A row of `domain`. The limits are left at 0, unlimited.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DomainRow {
+    /// Primary key.
+    pub domain: String,
+    /// Free text.
+    pub description: String,
+    /// `virtual`, as `PostfixAdmin` writes it; Postfix doesn't read it.
+    pub transport: String,
+    /// Whether mail is only relayed to another server.
+    pub backupmx: bool,
+    /// Whether mail is accepted.
+    pub active: bool,
+}
+
+/// A row of `mailbox`.
+#[derive(Clone, Eq, PartialEq)]
+pub struct MailboxRow {
+    /// Primary key, the address.
+    pub username: String,
+    /// Hash, with or without a `{SCHEME}` prefix. Secret: no `Debug` shows it.
+    pub password: String,
+    /// The person's name.
+    pub name: String,
+    /// Path below `virtual_mailbox_base`; a trailing slash makes it a maildir.
+    pub maildir: String,
+    /// Bytes, 0 for no limit.
+    pub quota: i64,
+    /// The address's local part.
+    pub local_part: String,
+    /// The address's domain.
+    pub domain: String,
+    /// Whether mail is accepted and login allowed.
+    pub active: bool,
+}
+
+impl std::fmt::Debug for MailboxRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MailboxRow")
+            .field("username", &self.username)
+            .field("maildir", &self.maildir)
+            .field("quota", &self.quota)
+            .field("active", &self.active)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A row of `alias`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AliasRow {
+    /// Primary key: an address or `@domain`.
+    pub address: String,
+    /// Targets, joined by commas without blanks.
+    pub goto: String,
+    /// The address's domain.
+    pub domain: String,
+    /// Free text.
+    pub description: String,
+    /// Whether it is followed.
+    pub active: bool,
+}
+
+/// A row of any of the tables.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Row {
+    /// Of `domain`.
+    Domain(DomainRow),
+    /// Of `mailbox`.
+    Mailbox(MailboxRow),
+    /// Of `alias`.
+    Alias(AliasRow),
+}
+
+impl Row {
+    /// The table that it belongs to.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        match self {
+            Self::Domain(_) => Table::Domain,
+            Self::Mailbox(_) => Table::Mailbox,
+            Self::Alias(_) => Table::Alias,
+        }
+    }
+
+    /// Its primary key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Domain(row) => &row.domain,
+            Self::Mailbox(row) => &row.username,
+            Self::Alias(row) => &row.address,
+        }
+    }
+}
+
+/// A row of `vmail_owner`: which object owns a row, and what we wrote there last.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OwnerRow {
+    /// Table of the owned row.
+    pub table: Table,
+    /// Primary key of the owned row.
+    pub key: String,
+    /// The `MailServer` whose set loop manages it, as installation/namespace/name.
+    pub server: String,
+    /// `metadata.uid` of the object that declares it.
+    pub object_uid: String,
+    /// The object, as `Kind namespace/name`, for people.
+    pub object: String,
+    /// What happens to the row when the object goes.
+    pub policy: DeletionPolicy,
+    /// Fingerprint of what was desired when the row was written: tells drift from a changed wish.
+    pub desired: String,
+    /// Fingerprint of the password hash that was written; empty where there was none.
+    pub password: String,
+    /// Targets that we wrote into `goto`, joined by commas; other targets in the row are somebody else's.
+    pub goto: String,
+}

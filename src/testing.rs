@@ -1,0 +1,63 @@
+//! Objects for the tests of the pure rooms: as small as they can be written, as real as the API server would store them.
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::api::{MailAlias, MailDomain, MailServer, Mailbox};
+use crate::index::Index;
+use crate::object::ObjectName;
+
+/// An index that is filled the way the watches fill it.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) index: Index,
+}
+
+/// Metadata of an object made at second `created`.
+fn metadata(namespace: &str, name: &str, created: i64) -> Value {
+    let time = jiff::Timestamp::from_second(created).unwrap();
+    json!({
+        "namespace": namespace, "name": name, "uid": format!("{namespace}-{name}"), "generation": 1,
+        "creationTimestamp": time.to_string(),
+    })
+}
+
+fn object<K: serde::de::DeserializeOwned>(namespace: &str, name: &str, created: i64, spec: Value) -> K {
+    serde_json::from_value(json!({"metadata": metadata(namespace, name, created), "spec": spec})).unwrap()
+}
+
+impl World {
+    /// A world with the server `mail/myhost` and the domain `alpha.example.org`, both in namespace `mail`.
+    pub(crate) fn with_alpha() -> Self {
+        let mut world = Self::default();
+        world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
+        world.domain("mail", "alpha", 1, json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"}));
+        world
+    }
+
+    pub(crate) fn server(&mut self, namespace: &str, name: &str, spec: Value) {
+        let server: MailServer = object(namespace, name, 0, spec);
+        self.index.apply_server(ObjectName::of(&server), (&server).into());
+    }
+
+    pub(crate) fn domain(&mut self, namespace: &str, name: &str, created: i64, spec: Value) {
+        let domain: MailDomain = object(namespace, name, created, spec);
+        self.index.apply_domain(ObjectName::of(&domain), (&domain).into());
+    }
+
+    pub(crate) fn mailbox(&mut self, namespace: &str, name: &str, created: i64, spec: Value) {
+        let mailbox: Mailbox = object(namespace, name, created, spec);
+        self.index.apply_mailbox(ObjectName::of(&mailbox), (&mailbox).into());
+        assert_eq!(mailbox.name_any(), name);
+    }
+
+    pub(crate) fn alias(&mut self, namespace: &str, name: &str, created: i64, spec: Value) {
+        let alias: MailAlias = object(namespace, name, created, spec);
+        self.index.apply_alias(ObjectName::of(&alias), (&alias).into());
+    }
+}
+
+/// `mail/myhost`
+pub(crate) fn myhost() -> ObjectName {
+    ObjectName::new("mail", "myhost")
+}

@@ -1,0 +1,228 @@
+//! Watches of the API server into the index, which all tasks share.
+//!
+//! A watch delivers a full list first and after every interruption; objects that a list doesn't hold are gone. One
+//! object that can't be parsed must not stop the rest, so every kind is read through [`DeserializeGuard`].
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use futures::{Stream, TryStreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch as channel;
+
+use crate::api::{MailAlias, MailDomain, MailServer, Mailbox};
+use crate::index::Index;
+use crate::index::rows::{Kind, ObjectId, ServerRow};
+use crate::object::ObjectName;
+
+/// The index, shared by the watches that fill it and the tasks that read it.
+#[derive(Clone)]
+pub struct SharedIndex(Arc<Shared>);
+
+struct Shared {
+    index: RwLock<Index>,
+    changed: channel::Sender<u64>,
+    listed: channel::Sender<HashSet<&'static str>>,
+}
+
+/// How many watches there are: nothing is planned before each has delivered its first full list.
+const WATCHES: usize = 5;
+
+impl Default for SharedIndex {
+    fn default() -> Self {
+        let shared =
+            Shared { index: RwLock::default(), changed: channel::Sender::new(0), listed: channel::Sender::new(HashSet::new()) };
+        Self(Arc::new(shared))
+    }
+}
+
+impl SharedIndex {
+    /// Looks at the index; never hold the guard across an await.
+    pub fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.0.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the index and wakes those who wait in [`SharedIndex::subscribe`]'s receiver.
+    pub fn update(&self, change: impl FnOnce(&mut Index)) {
+        self.quietly(change);
+        self.0.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Changes the index without waking anybody, for what touches no key.
+    pub fn quietly<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+        change(&mut self.0.index.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A receiver that sees every change from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> channel::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// Whether every watch has delivered its first full list.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.0.listed.borrow().len() == WATCHES
+    }
+
+    /// Returns once every watch has delivered its first full list.
+    pub async fn complete(&self) {
+        let mut listed = self.0.listed.subscribe();
+        // The sender lives as long as `self`.
+        let _ = listed.wait_for(|listed| listed.len() == WATCHES).await;
+    }
+
+    fn listed(&self, watch: &'static str) {
+        self.0.listed.send_if_modified(|listed| listed.insert(watch));
+    }
+}
+
+/// Runs all watches; returns only when its future is dropped.
+pub async fn run(client: Client, index: SharedIndex) {
+    futures::join!(
+        follow(stream::<DeserializeGuard<MailServer>>(&client), Servers, index.clone()),
+        follow(stream::<DeserializeGuard<MailDomain>>(&client), Accounts(Kind::Domain), index.clone()),
+        follow(stream::<DeserializeGuard<Mailbox>>(&client), Accounts(Kind::Mailbox), index.clone()),
+        follow(stream::<DeserializeGuard<MailAlias>>(&client), Accounts(Kind::Alias), index.clone()),
+        follow(stream::<PartialObjectMeta<Secret>>(&client), Secrets, index),
+    );
+}
+
+fn stream<K>(client: &Client) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    // `any_semantic`: the list may come from the API server's cache, the watch brings what is newer.
+    watch(Api::<K>::all(client.clone()), watcher::Config::default().any_semantic()).default_backoff()
+}
+
+/// What becomes of the objects of one watch.
+trait Sink<K> {
+    /// Name of the watch, for logs and for the guard on the first list.
+    fn name(&self) -> &'static str;
+    fn apply(&self, index: &mut Index, name: ObjectName, object: K);
+    fn remove(&self, index: &mut Index, name: &ObjectName);
+    fn names(&self, index: &Index) -> Vec<ObjectName>;
+}
+
+async fn follow<K, S>(events: impl Stream<Item = Result<Event<K>, watcher::Error>>, sink: S, index: SharedIndex)
+where
+    K: Resource<DynamicType = ()>,
+    S: Sink<K>,
+{
+    let mut events = std::pin::pin!(events);
+    let mut listing = HashSet::new();
+    loop {
+        match events.try_next().await {
+            Ok(Some(Event::Init)) => listing.clear(),
+            Ok(Some(Event::InitApply(object))) => {
+                let name = ObjectName::of(&object);
+                listing.insert(name.clone());
+                index.update(|index| sink.apply(index, name, object));
+            }
+            Ok(Some(Event::InitDone)) => {
+                let listed = std::mem::take(&mut listing);
+                index.update(|index| {
+                    for name in sink.names(index).iter().filter(|name| !listed.contains(*name)) {
+                        sink.remove(index, name);
+                    }
+                });
+                index.listed(sink.name());
+            }
+            Ok(Some(Event::Apply(object))) => index.update(|index| sink.apply(index, ObjectName::of(&object), object)),
+            Ok(Some(Event::Delete(object))) => index.update(|index| sink.remove(index, &ObjectName::of(&object))),
+            Ok(None) => return,
+            Err(error) => tracing::warn!(watch = sink.name(), %error, "watch interrupted, trying again"),
+        }
+    }
+}
+
+struct Servers;
+
+impl Sink<DeserializeGuard<MailServer>> for Servers {
+    fn name(&self) -> &'static str {
+        "MailServer"
+    }
+
+    fn apply(&self, index: &mut Index, name: ObjectName, object: DeserializeGuard<MailServer>) {
+        match object.0 {
+            // A server that is being deleted is served no more: its rows stay for whoever comes after it.
+            Ok(server) if server.meta().deletion_timestamp.is_some() => index.remove_server(&name),
+            Ok(server) => index.apply_server(name, ServerRow::from(&server)),
+            Err(invalid) => tracing::warn!(%name, error = %invalid.error, "MailServer can't be parsed, its last readable form counts"),
+        }
+    }
+
+    fn remove(&self, index: &mut Index, name: &ObjectName) {
+        index.remove_server(name);
+    }
+
+    fn names(&self, index: &Index) -> Vec<ObjectName> {
+        index.server_names()
+    }
+}
+
+struct Accounts(Kind);
+
+impl Accounts {
+    fn unreadable(&self, index: &mut Index, name: ObjectName, uid: Option<&str>, error: &str) {
+        let id = ObjectId { kind: self.0, name };
+        tracing::warn!(object = %id, error, "object can't be parsed, its rows are left as they are");
+        index.apply_unreadable(id, uid.unwrap_or_default().into());
+    }
+}
+
+macro_rules! account_sink {
+    ($kind:ty, $apply:ident) => {
+        impl Sink<DeserializeGuard<$kind>> for Accounts {
+            fn name(&self) -> &'static str {
+                self.0.as_str()
+            }
+
+            fn apply(&self, index: &mut Index, name: ObjectName, object: DeserializeGuard<$kind>) {
+                match object.0 {
+                    Ok(object) => index.$apply(name, (&object).into()),
+                    Err(invalid) => self.unreadable(index, name, invalid.metadata.uid.as_deref(), &invalid.error),
+                }
+            }
+
+            fn remove(&self, index: &mut Index, name: &ObjectName) {
+                index.remove(&ObjectId { kind: self.0, name: name.clone() });
+            }
+
+            fn names(&self, index: &Index) -> Vec<ObjectName> {
+                index.names(self.0)
+            }
+        }
+    };
+}
+
+account_sink!(MailDomain, apply_domain);
+account_sink!(Mailbox, apply_mailbox);
+account_sink!(MailAlias, apply_alias);
+
+struct Secrets;
+
+impl Sink<PartialObjectMeta<Secret>> for Secrets {
+    fn name(&self) -> &'static str {
+        "Secret"
+    }
+
+    fn apply(&self, index: &mut Index, name: ObjectName, object: PartialObjectMeta<Secret>) {
+        index.apply_secret(name, object.resource_version().unwrap_or_default().into());
+    }
+
+    fn remove(&self, index: &mut Index, name: &ObjectName) {
+        index.remove_secret(name);
+    }
+
+    fn names(&self, index: &Index) -> Vec<ObjectName> {
+        index.secret_names()
+    }
+}
