@@ -1,0 +1,355 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::desired::desired;
+use crate::index::rows::{Kind, ObjectId};
+use crate::object::ObjectName;
+use crate::testing::{World, myhost};
+
+const SERVER: &str = "cluster/mail/myhost";
+
+/// What a database does with a plan.
+fn apply(current: &mut Current, plan: &Plan) {
+    for row in &plan.upserts {
+        current.rows.insert((row.table(), row.key().to_owned()), row.clone());
+    }
+    for id in &plan.deletes {
+        current.rows.remove(id);
+    }
+    for owner in &plan.owned {
+        current.owners.insert((owner.table, owner.key.clone()), owner.clone());
+    }
+    for id in &plan.disowned {
+        current.owners.remove(id);
+    }
+}
+
+struct Planned {
+    plan: Plan,
+    verdicts: Vec<Verdict>,
+}
+
+fn plan_keys(world: &World, current: &Current, keys: impl IntoIterator<Item = Key>, existing_rows: ExistingRows) -> Planned {
+    let index = &world.index;
+    let mut wanted: Vec<_> = keys.into_iter().map(|key| (key.clone(), desired(index, &myhost(), &key))).collect();
+    let terms = Terms {
+        installation: "cluster",
+        server: SERVER,
+        existing_rows,
+        is_unreadable: &|uid| index.is_unreadable(uid),
+        held: &BTreeSet::new(),
+        passwords: &BTreeMap::new(),
+    };
+    let plan = plan(&mut wanted, current, &terms);
+    Planned { plan, verdicts: wanted.into_iter().flat_map(|(_, desired)| desired.verdicts).collect() }
+}
+
+fn all_keys(world: &World, current: &Current) -> BTreeSet<Key> {
+    let owned = current.owners.keys().filter_map(|(_, key)| Key::from_row(key));
+    world.index.keys_of(&myhost()).into_iter().chain(owned).collect()
+}
+
+fn full(world: &World, current: &Current) -> Planned {
+    plan_keys(world, current, all_keys(world, current), ExistingRows::Fail)
+}
+
+fn sync(world: &World, current: &mut Current) -> Vec<Verdict> {
+    let planned = full(world, current);
+    apply(current, &planned.plan);
+    planned.verdicts
+}
+
+fn alias(current: &Current, address: &str) -> AliasRow {
+    as_alias(&current.rows[&(Table::Alias, address.to_owned())]).unwrap().clone()
+}
+
+fn unmanaged_alias(address: &str, goto: &str) -> Row {
+    Row::Alias(AliasRow {
+        address: address.into(),
+        goto: goto.into(),
+        domain: "alpha.example.org".into(),
+        description: String::new(),
+        active: true,
+    })
+}
+
+fn insert(current: &mut Current, row: Row) {
+    current.rows.insert((row.table(), row.key().to_owned()), row);
+}
+
+fn alfred(world: &mut World, extra: Value) {
+    let mut spec = json!({"address": "alfred@alpha.example.org"});
+    spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    world.mailbox("mail", "alfred", 2, spec);
+}
+
+#[test]
+fn targets_of_others_in_an_identity_row_stay() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, json!({"forwardTo": ["b@elsewhere.org"]}));
+    sync(&world, &mut current);
+    let mut row = alias(&current, "alfred@alpha.example.org");
+    row.goto.push_str(",alfred#alpha.example.org@vacation.example.org");
+    insert(&mut current, Row::Alias(row.clone()));
+    assert!(full(&world, &current).plan.is_empty(), "somebody else's target is no drift");
+    alfred(&mut world, json!({}));
+    sync(&world, &mut current);
+    assert_eq!(
+        alias(&current, "alfred@alpha.example.org").goto,
+        "alfred@alpha.example.org,alfred#alpha.example.org@vacation.example.org"
+    );
+}
+
+#[test]
+fn a_row_that_was_there_is_left_alone_or_adopted() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    insert(&mut current, unmanaged_alias("alfred@alpha.example.org", "alfred@alpha.example.org,x@elsewhere.org"));
+    alfred(&mut world, json!({}));
+    let planned = full(&world, &current);
+    let verdict = planned.verdicts.iter().find(|verdict| verdict.object.kind == Kind::Mailbox).unwrap();
+    assert_eq!(verdict.reason, Reason::RowExists);
+    assert!(planned.plan.upserts.iter().all(|row| row.table() == Table::Domain));
+    let keys = all_keys(&world, &current);
+    let planned = plan_keys(&world, &current, keys, ExistingRows::Adopt);
+    apply(&mut current, &planned.plan);
+    assert_eq!(alias(&current, "alfred@alpha.example.org").goto, "alfred@alpha.example.org,x@elsewhere.org");
+    assert!(full(&world, &current).plan.is_empty());
+}
+
+#[test]
+fn drift_is_mended_and_told_from_a_changed_wish() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, json!({"displayName": "Alfred"}));
+    sync(&world, &mut current);
+    let synced = current.clone();
+    current.rows.remove(&(Table::Mailbox, "alfred@alpha.example.org".into()));
+    let planned = full(&world, &current);
+    assert_eq!(planned.plan.drifted, [(Table::Mailbox, "alfred@alpha.example.org".into())]);
+    apply(&mut current, &planned.plan);
+    assert_eq!(current, synced);
+    alfred(&mut world, json!({"displayName": "Alfred the Great"}));
+    let planned = full(&world, &current);
+    assert_eq!((planned.plan.upserts.len(), planned.plan.drifted.len()), (1, 0));
+}
+
+#[test]
+fn deletion_policies_delete_disable_or_retain() {
+    for (policy, left) in [("Delete", None), ("Disable", Some(false)), ("Retain", Some(true))] {
+        let (mut world, mut current) = (World::with_alpha(), Current::default());
+        alfred(&mut world, json!({"deletionPolicy": policy}));
+        sync(&world, &mut current);
+        world.index.remove_mailbox(&ObjectName::new("mail", "alfred"));
+        sync(&world, &mut current);
+        let row = current.rows.get(&(Table::Mailbox, "alfred@alpha.example.org".into()));
+        assert_eq!(row.and_then(as_mailbox).map(|row| row.active), left, "{policy}");
+        assert!(current.owners.keys().all(|(_, key)| key == "alpha.example.org"), "{policy}");
+    }
+}
+
+#[test]
+fn an_object_that_cannot_be_parsed_keeps_its_rows() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, json!({}));
+    sync(&world, &mut current);
+    let mut restarted = World::with_alpha();
+    let id = ObjectId { kind: Kind::Mailbox, name: ObjectName::new("mail", "alfred") };
+    restarted.index.apply_unreadable(id.clone(), "mail-alfred".into());
+    assert!(full(&restarted, &current).plan.is_empty());
+    restarted.index.remove(&id);
+    assert_eq!(full(&restarted, &current).plan.deletes.len(), 2);
+}
+
+#[test]
+fn a_row_of_another_cluster_is_never_touched() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, json!({}));
+    sync(&world, &mut current);
+    for owner in current.owners.values_mut() {
+        owner.server = owner.server.replace("cluster/", "elsewhere/");
+    }
+    let planned = full(&world, &current);
+    assert!(planned.plan.is_empty());
+    assert!(planned.verdicts.iter().all(|verdict| verdict.reason == Reason::Conflict));
+    let gone = World::default();
+    assert!(full(&gone, &current).plan.is_empty());
+}
+
+#[test]
+fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, json!({"passwordHashSecretKeyRef": {"name": "hashes", "key": "alfred"}}));
+    let key = Key::from_row("alfred@alpha.example.org").unwrap();
+    let needs = |world: &World, current: &Current| {
+        desired(&world.index, &myhost(), &key).wants.iter().any(|want| needs_password(want, current))
+    };
+    assert!(!needs(&world, &current), "there is no Secret yet");
+    let missing = sync(&world, &mut current);
+    assert!(missing.iter().any(|verdict| verdict.reason == Reason::SecretNotFound));
+    world.index.apply_secret(ObjectName::new("mail", "hashes"), "1".into());
+    assert!(needs(&world, &current));
+    let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
+    let passwords = BTreeMap::from([("alfred@alpha.example.org".to_owned(), ResolvedPassword::Hash("82fU0EHEzA6wo".into()))]);
+    let terms = Terms {
+        installation: "cluster",
+        server: SERVER,
+        existing_rows: ExistingRows::Fail,
+        is_unreadable: &|_| false,
+        held: &BTreeSet::new(),
+        passwords: &passwords,
+    };
+    let written = plan(&mut wanted, &current, &terms);
+    apply(&mut current, &written);
+    assert!(!needs(&world, &current));
+    assert!(full(&world, &current).plan.is_empty());
+    let id = (Table::Mailbox, "alfred@alpha.example.org".to_owned());
+    let Some(Row::Mailbox(row)) = current.rows.get_mut(&id) else { panic!("no row") };
+    row.password = "changed by hand".into();
+    assert!(needs(&world, &current));
+}
+
+/// What may happen to a world.
+#[derive(Clone, Debug)]
+enum Step {
+    Mailbox { namespace: bool, name: u8, address: u8, active: bool, forwards: bool, policy: u8 },
+    Alias { namespace: bool, name: u8, address: u8, goto: u8 },
+    Domain { name: u8, domain: bool, catch_all: bool },
+    RemoveMailbox { namespace: bool, name: u8 },
+    RemoveAlias { namespace: bool, name: u8 },
+    RemoveDomain { name: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (n, a) = (0..4u8, 0..4u8);
+    prop_oneof![
+        4 => (any::<bool>(), n.clone(), a.clone(), any::<bool>(), any::<bool>(), 0..3u8).prop_map(
+            |(namespace, name, address, active, forwards, policy)| Step::Mailbox { namespace, name, address, active, forwards, policy }
+        ),
+        3 => (any::<bool>(), n.clone(), 0..5u8, a).prop_map(|(namespace, name, address, goto)| Step::Alias { namespace, name, address, goto }),
+        2 => (0..3u8, any::<bool>(), any::<bool>()).prop_map(|(name, domain, catch_all)| Step::Domain { name, domain, catch_all }),
+        1 => (any::<bool>(), n.clone()).prop_map(|(namespace, name)| Step::RemoveMailbox { namespace, name }),
+        1 => (any::<bool>(), n).prop_map(|(namespace, name)| Step::RemoveAlias { namespace, name }),
+        1 => (0..3u8).prop_map(|name| Step::RemoveDomain { name }),
+    ]
+}
+
+fn address(number: u8) -> String {
+    match number {
+        0 => "a@alpha.example.org".into(),
+        1 => "b@alpha.example.org".into(),
+        2 => "a@beta.example.org".into(),
+        3 => "b@beta.example.org".into(),
+        _ => "@alpha.example.org".into(),
+    }
+}
+
+fn namespace(tenant: bool) -> &'static str {
+    if tenant { "tenant" } else { "mail" }
+}
+
+fn take(world: &mut World, step: &Step) {
+    // An object's address never changes, so its name carries it; ages differ, so that "the oldest" is one.
+    match *step {
+        Step::Mailbox { namespace: tenant, name, address: at, active, forwards, policy } => {
+            let forward = if forwards { json!(["x@elsewhere.org"]) } else { Value::Null };
+            let policy = ["Delete", "Disable", "Retain"][usize::from(policy)];
+            world.mailbox(
+                namespace(tenant),
+                &format!("m{name}-{at}"),
+                i64::from(name),
+                json!({"address": address(at), "active": active, "forwardTo": forward, "deletionPolicy": policy}),
+            );
+        }
+        Step::Alias { namespace: tenant, name, address: at, goto } => world.alias(
+            namespace(tenant),
+            &format!("a{name}-{at}"),
+            i64::from(name),
+            json!({"address": address(at), "goto": [address(goto)]}),
+        ),
+        Step::Domain { name, domain, catch_all } => {
+            let (domain, suffix) = if domain { ("alpha.example.org", "a") } else { ("beta.example.org", "b") };
+            let catch_all = if catch_all { json!([format!("a@{domain}")]) } else { Value::Null };
+            let spec = json!({"serverRef": {"name": "myhost"}, "domain": domain, "catchAll": catch_all});
+            world.domain("mail", &format!("d{name}{suffix}"), i64::from(name), spec);
+        }
+        Step::RemoveMailbox { namespace: tenant, name } => (0..4).for_each(|at| {
+            world.index.remove_mailbox(&ObjectName::new(namespace(tenant), &format!("m{name}-{at}")));
+        }),
+        Step::RemoveAlias { namespace: tenant, name } => (0..5).for_each(|at| {
+            world.index.remove_alias(&ObjectName::new(namespace(tenant), &format!("a{name}-{at}")));
+        }),
+        Step::RemoveDomain { name } => ["a", "b"].into_iter().for_each(|suffix| {
+            world.index.remove_domain(&ObjectName::new("mail", &format!("d{name}{suffix}")));
+        }),
+    }
+}
+
+fn world_after(steps: &[Step]) -> World {
+    let mut world = World::default();
+    world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
+    steps.iter().for_each(|step| take(&mut world, step));
+    world
+}
+
+fn strangers_rows(rows: &[bool]) -> Current {
+    let mut current = Current::default();
+    for (number, _) in rows.iter().enumerate().filter(|(_, there)| **there) {
+        insert(&mut current, unmanaged_alias(&address(u8::try_from(number).unwrap()), "z@elsewhere.org"));
+    }
+    current
+}
+
+proptest! {
+    #[test]
+    fn a_plan_reaches_what_is_desired(
+        before in prop::collection::vec(step(), 0..20),
+        after in prop::collection::vec(step(), 0..20),
+        strangers in prop::collection::vec(any::<bool>(), 5),
+    ) {
+        let unmanaged = strangers_rows(&strangers);
+        let mut current = unmanaged.clone();
+        sync(&world_after(&before), &mut current);
+        let steps: Vec<Step> = before.into_iter().chain(after).collect();
+        let world = world_after(&steps);
+        let verdicts = sync(&world, &mut current);
+
+        prop_assert!(full(&world, &current).plan.is_empty(), "a second plan is empty");
+        for (id, row) in &unmanaged.rows {
+            prop_assert_eq!(current.rows.get(id), Some(row), "a row that nobody declared is left alone");
+        }
+        for (id, owner) in &current.owners {
+            let key = Key::from_row(&id.1).unwrap();
+            let wants = desired(&world.index, &myhost(), &key).wants;
+            let want = wants.iter().find(|want| want.row.table() == id.0);
+            prop_assert_eq!(Some(&*owner.object_uid), want.map(|want| &*want.uid), "only winners have rows");
+        }
+        let mut judged = BTreeSet::new();
+        for verdict in &verdicts {
+            prop_assert!(judged.insert(verdict.object.clone()), "one verdict for {}", verdict.object);
+        }
+    }
+
+    #[test]
+    fn passes_over_touched_keys_end_where_a_full_comparison_does(
+        steps in prop::collection::vec(step(), 0..40),
+        strangers in prop::collection::vec(any::<bool>(), 5),
+    ) {
+        let mut world = World::default();
+        world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
+        world.index.take_work(&myhost());
+        let mut current = strangers_rows(&strangers);
+        let mut said = BTreeMap::new();
+        for step in &steps {
+            take(&mut world, step);
+            let keys = world.index.take_work(&myhost()).keys;
+            let planned = plan_keys(&world, &current, keys, ExistingRows::Fail);
+            apply(&mut current, &planned.plan);
+            said.extend(planned.verdicts.into_iter().map(|verdict| (verdict.object.clone(), verdict)));
+        }
+        let planned = full(&world, &current);
+        prop_assert!(planned.plan.is_empty(), "{:?}", planned.plan);
+        for verdict in planned.verdicts {
+            prop_assert_eq!(said.get(&verdict.object), Some(&verdict), "what a pass said still holds");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# A cluster lives in its own process, mount, network and control group namespaces.
+
+start_namespaces() {
+	make_cgroups
+	mkdir -p "$STATE/var/log" "$STATE/tmp" "$CLUSTER_LOGS"
+	ln -sfn /run "$STATE/var/run"
+	rm -f "$STATE/init.pid"
+	(
+		join_cgroup "$CGROUP"
+		exec unshare --cgroup --mount --net --uts --pid -- \
+			setsid --fork "$CLUSTER_SOURCE/init.sh" "$CACHE" "$CLUSTER" "$CGROUP"
+	) >"$CLUSTER_LOGS/init.log" 2>&1 </dev/null
+	wait_for 10 "the cluster's first process" test -s "$STATE/init.pid" || {
+		cat "$CLUSTER_LOGS/init.log" >&2
+		return 1
+	}
+}
+
+# enter COMMAND...: runs it on the node, in the calling shell's control group.
+enter() {
+	nsenter --target "$(<"$STATE/init.pid")" --pid --mount --net --uts --cgroup -- "$@"
+}
+
+# start_daemon NAME COMMAND...: outlives the shell that started it.
+start_daemon() {
+	local name=$1 init
+	shift
+	init=$(<"$STATE/init.pid")
+	(
+		join_cgroup "$CGROUP/node"
+		exec setsid nsenter --target "$init" --pid --mount --net --uts --cgroup -- "$@"
+	) >"$CLUSTER_LOGS/$name.log" 2>&1 </dev/null &
+	echo $! >"$STATE/$name.pid"
+}
+
+# wait_for_daemon NAME SECONDS COMMAND...: until the command succeeds; a daemon that died is not waited for.
+wait_for_daemon() {
+	local name=$1 limit=$2 deadline pid
+	shift 2
+	pid=$(<"$STATE/$name.pid")
+	deadline=$(($(date +%s) + limit))
+	until "$@" >/dev/null 2>&1; do
+		if ! kill -0 "$pid" 2>/dev/null; then
+			echo "$name has ended; its log:" >&2
+			tail -n 20 "$CLUSTER_LOGS/$name.log" >&2
+			return 1
+		fi
+		if [ "$(date +%s)" -ge "$deadline" ]; then
+			echo "$name: not ready within $limit s; its log:" >&2
+			tail -n 20 "$CLUSTER_LOGS/$name.log" >&2
+			return 1
+		fi
+		sleep 0.1
+	done
+}
+
+# Killing the first process ends every other one in its process namespace, and the kernel then
+# takes down mounts and network; the group is asked again for those that were just entering.
+kill_cluster() {
+	local tries processes
+	for tries in $(seq 100); do
+		mapfile -t processes < <(cluster_processes)
+		[ "${#processes[@]}" -gt 0 ] || return 0
+		# cgroup v1 frozen or not, KILL arrives; 0 stands for a process of another namespace.
+		kill -KILL "${processes[@]}" 2>/dev/null || true
+		sleep 0.1
+	done
+	echo "still there after $tries tries: ${processes[*]}" >&2
+	return 1
+}
