@@ -93,7 +93,10 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
         Some((_, row)) => Verdict::new(
             &claim.object,
             Reason::UnknownServer,
-            format!("MailServer {} does not exist: create it, or correct serverRef of the MailDomain", row.server),
+            format!(
+                "MailServer {} does not exist: create it, or correct serverRef of the MailDomain",
+                row.server
+            ),
         ),
     };
     claims(index, key).iter().filter(|claim| speaks_for(claim, key)).map(waiting).collect()
@@ -160,7 +163,8 @@ fn winner<'a>(index: &'a Index, key: &Key) -> Option<&'a Claim> {
 }
 
 fn allowed(claim: &Claim, holder: &ObjectId) -> bool {
-    claim.object.name.namespace == holder.name.namespace && (claim.object.kind != Kind::Domain || claim.object == *holder)
+    claim.object.name.namespace == holder.name.namespace
+        && (claim.object.kind != Kind::Domain || claim.object == *holder)
 }
 
 fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Address) -> Desired {
@@ -172,13 +176,17 @@ fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Addres
         _ => Verdict::new(
             &claim.object,
             Reason::NotAllowed,
-            format!("MailDomain {} belongs to another namespace: declare this address in {}", holder.name, holder.name.namespace),
+            format!(
+                "MailDomain {} belongs to another namespace: declare this address in {}",
+                holder.name, holder.name.namespace
+            ),
         ),
     };
     let wants = match winner.map(|claim| &claim.object) {
-        Some(object) if object.kind == Kind::Mailbox => {
-            index.mailbox(&object.name).map(|row| mailbox_wants(index, server, object, row)).unwrap_or_default()
-        }
+        Some(object) if object.kind == Kind::Mailbox => index
+            .mailbox(&object.name)
+            .map(|row| mailbox_wants(index, server, object, row))
+            .unwrap_or_default(),
         Some(object) => alias_want(index, object, address).into_iter().collect(),
         None => Vec::new(),
     };
@@ -227,7 +235,10 @@ fn mailbox_wants(index: &Index, server: &ServerRow, object: &ObjectId, row: &Mai
     let own = (row.forward_to.is_empty() || row.keep_copy).then_some(address);
     let goto = own.into_iter().chain(row.forward_to.iter().filter(|target| *target != address));
     let password = row.password.as_deref().map(|source| {
-        let secret = ObjectName { namespace: object.name.namespace.clone(), name: source.reference().name.as_str().into() };
+        let secret = ObjectName {
+            namespace: object.name.namespace.clone(),
+            name: source.reference().name.as_str().into(),
+        };
         PasswordWant {
             namespace: secret.namespace.clone(),
             source: source.clone(),

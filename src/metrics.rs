@@ -42,16 +42,26 @@ struct Inner {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("vmail");
-        let (passes, patches) = (Family::<Outcome, Counter>::default(), Family::<Outcome, Counter>::default());
+        let (passes, patches) =
+            (Family::<Outcome, Counter>::default(), Family::<Outcome, Counter>::default());
         let (written, deleted, drifted) =
             (Family::<TableLabel, Counter>::default(), Family::default(), Family::default());
         let pass_duration = Histogram::new(exponential_buckets(0.001, 2.0, 16));
         let held = Gauge::default();
         registry.register("passes", "Passes of the set loops", passes.clone());
-        registry.register_with_unit("pass_duration", "Time that a pass took", Unit::Seconds, pass_duration.clone());
+        registry.register_with_unit(
+            "pass_duration",
+            "Time that a pass took",
+            Unit::Seconds,
+            pass_duration.clone(),
+        );
         registry.register("rows_written", "Rows inserted or changed", written.clone());
         registry.register("rows_deleted", "Rows deleted", deleted.clone());
-        registry.register("rows_drifted", "Managed rows that somebody else had changed or removed", drifted.clone());
+        registry.register(
+            "rows_drifted",
+            "Managed rows that somebody else had changed or removed",
+            drifted.clone(),
+        );
         registry.register("deletions_held", "Deletions that wait for a release", held.clone());
         registry.register("status_patches", "Patches of the status of account objects", patches.clone());
         Self(Arc::new(Inner { registry, passes, pass_duration, written, deleted, drifted, held, patches }))

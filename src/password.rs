@@ -47,7 +47,10 @@ pub async fn resolve(
         }
         let data = secrets.get(&id).and_then(Option::as_ref).and_then(|secret| secret.data.as_ref());
         let value = data.and_then(|data| data.get(&reference.key));
-        resolved.insert(request.username.to_owned(), answer(request, secrets.get(&id).is_some_and(Option::is_some), value));
+        resolved.insert(
+            request.username.to_owned(),
+            answer(request, secrets.get(&id).is_some_and(Option::is_some), value),
+        );
     }
     Ok(resolved)
 }
@@ -56,19 +59,25 @@ fn answer(request: &Request<'_>, secret_exists: bool, value: Option<&ByteString>
     let source = &request.want.source;
     let (name, key) = (&source.reference().name, &source.reference().key);
     let invalid = |what: &str| {
-        ResolvedPassword::Missing(Reason::SecretInvalid, format!("key {key} of Secret {name} {what}: nobody can log in until it is corrected"))
+        ResolvedPassword::Missing(
+            Reason::SecretInvalid,
+            format!("key {key} of Secret {name} {what}: nobody can log in until it is corrected"),
+        )
     };
     let Some(value) = value else {
         return if secret_exists {
             invalid("does not exist")
         } else {
-            let message = format!("there is no Secret {name} in this namespace: nobody can log in until it is there");
+            let message =
+                format!("there is no Secret {name} in this namespace: nobody can log in until it is there");
             ResolvedPassword::Missing(Reason::SecretNotFound, message)
         };
     };
     let Some(text) = one_line(&value.0) else { return invalid("is empty or not one line of text") };
     match source {
-        PasswordSource::Hash(_) if text.len() > MAX_HASH || text.contains(|c: char| c.is_whitespace() || !c.is_ascii()) => {
+        PasswordSource::Hash(_)
+            if text.len() > MAX_HASH || text.contains(|c: char| c.is_whitespace() || !c.is_ascii()) =>
+        {
             invalid("is not a password hash")
         }
         PasswordSource::Hash(_) => ResolvedPassword::Hash(text.to_owned()),
@@ -90,7 +99,8 @@ fn hash(plain: &str, stored: Option<&str>) -> Option<String> {
     let crypt = ShaCrypt::SHA512;
     let stored_text = stored.and_then(|stored| stored.strip_prefix(SCHEME));
     if let (Some(stored), Some(text)) = (stored, stored_text) {
-        let verifies: Result<(), _> = PasswordVerifier::<str>::verify_password(&crypt, plain.as_bytes(), text);
+        let verifies: Result<(), _> =
+            PasswordVerifier::<str>::verify_password(&crypt, plain.as_bytes(), text);
         if verifies.is_ok() {
             return Some(stored.to_owned());
         }

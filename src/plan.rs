@@ -74,7 +74,10 @@ impl Plan {
     /// Whether the database is as it should be.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.upserts.is_empty() && self.deletes.is_empty() && self.owned.is_empty() && self.disowned.is_empty()
+        self.upserts.is_empty()
+            && self.deletes.is_empty()
+            && self.owned.is_empty()
+            && self.disowned.is_empty()
     }
 
     /// Adds another plan to this one.
@@ -172,7 +175,10 @@ impl KeyPlanner<'_> {
     }
 
     fn blocked_by_owner(&self, owner: &OwnerRow) -> Option<(Reason, String)> {
-        let foreign = owner.server.split_once('/').is_none_or(|(installation, _)| installation != self.terms.installation);
+        let foreign = owner
+            .server
+            .split_once('/')
+            .is_none_or(|(installation, _)| installation != self.terms.installation);
         foreign.then(|| {
             let message = format!("{} of another cluster ({}) owns this row", owner.object, owner.server);
             (Reason::Conflict, message)
@@ -180,15 +186,27 @@ impl KeyPlanner<'_> {
     }
 
     fn blocked_by_row(&self, want: &Want, row: &Row) -> Option<(Reason, String)> {
-        let place = format!("the table {} has a row {} that was not declared", row.table().as_str(), self.key.as_str());
+        let place = format!(
+            "the table {} has a row {} that was not declared",
+            row.table().as_str(),
+            self.key.as_str()
+        );
         match (self.terms.existing_rows, row, &want.row) {
-            (ExistingRows::Fail, _, _) => {
-                Some((Reason::RowExists, format!("{place}: set existingRows: Adopt on the MailServer, or remove the row")))
-            }
-            (ExistingRows::Adopt, Row::Mailbox(row), Row::Mailbox(wanted)) if row.maildir != wanted.maildir => Some((
+            (ExistingRows::Fail, _, _) => Some((
                 Reason::RowExists,
-                format!("{place} and whose mail is in {}, not in {}: move it there and correct the row first", row.maildir, wanted.maildir),
+                format!("{place}: set existingRows: Adopt on the MailServer, or remove the row"),
             )),
+            (ExistingRows::Adopt, Row::Mailbox(row), Row::Mailbox(wanted))
+                if row.maildir != wanted.maildir =>
+            {
+                Some((
+                    Reason::RowExists,
+                    format!(
+                        "{place} and whose mail is in {}, not in {}: move it there and correct the row first",
+                        row.maildir, wanted.maildir
+                    ),
+                ))
+            }
             (ExistingRows::Adopt, _, _) => None,
         }
     }
@@ -254,25 +272,36 @@ impl KeyPlanner<'_> {
         let locked = || LOCKED_PASSWORD.to_owned();
         let Some(source) = &want.password else {
             // Without a reference the password is the database's own; one that came from a Secret goes with its reference.
-            let was_ours = |row: &MailboxRow| owner.is_some_and(|owner| owner.password == password_fingerprint(&row.password));
+            let was_ours = |row: &MailboxRow| {
+                owner.is_some_and(|owner| owner.password == password_fingerprint(&row.password))
+            };
             let kept = current.filter(|row| !was_ours(row)).map(|row| row.password.clone());
             return (kept.unwrap_or_else(locked), false, None);
         };
-        let missing = |reason, message: String| (locked(), false, Some(Verdict::new(&want.object, reason, message)));
+        let missing =
+            |reason, message: String| (locked(), false, Some(Verdict::new(&want.object, reason, message)));
         match (self.terms.passwords.get(want.row.key()), &source.version, current) {
             (Some(ResolvedPassword::Hash(hash)), _, _) => (hash.clone(), true, None),
             (Some(ResolvedPassword::Missing(reason, message)), _, _) => missing(*reason, message.clone()),
             (None, Some(_), Some(current)) => (current.password.clone(), true, None),
             (None, _, _) => {
                 let name = &source.source.reference().name;
-                missing(Reason::SecretNotFound, format!("there is no Secret {name} in this namespace: nobody can log in until it is there"))
+                missing(
+                    Reason::SecretNotFound,
+                    format!(
+                        "there is no Secret {name} in this namespace: nobody can log in until it is there"
+                    ),
+                )
             }
         }
     }
 
     fn remove(&mut self, table: Table) {
         let id = self.id(table);
-        let Some(owner) = self.current.owners.get(&id).filter(|owner| owner.server == self.terms.server) else { return };
+        let Some(owner) = self.current.owners.get(&id).filter(|owner| owner.server == self.terms.server)
+        else {
+            return;
+        };
         let Some(row) = self.current.rows.get(&id) else {
             self.plan.disowned.push(id);
             return;
@@ -294,7 +323,11 @@ impl KeyPlanner<'_> {
 
     fn log(&mut self, change: Change, table: Table) {
         let domain = self.key.domain().to_owned();
-        self.plan.log.push(LogRow { domain, action: action(change, table), data: self.key.as_str().to_owned() });
+        self.plan.log.push(LogRow {
+            domain,
+            action: action(change, table),
+            data: self.key.as_str().to_owned(),
+        });
     }
 }
 
@@ -371,7 +404,13 @@ pub fn fingerprint(want: &Want) -> String {
     let mut parts: Vec<&str> = vec![want.row.table().as_str()];
     match &want.row {
         Row::Domain(row) => {
-            parts.extend([&*row.domain, &row.description, &row.transport, flag(row.backupmx), flag(row.active)]);
+            parts.extend([
+                &*row.domain,
+                &row.description,
+                &row.transport,
+                flag(row.backupmx),
+                flag(row.active),
+            ]);
         }
         Row::Mailbox(row) => {
             quota = row.quota.to_string();
@@ -381,7 +420,8 @@ pub fn fingerprint(want: &Want) -> String {
     }
     if let Some(PasswordWant { source, version, .. }) = &want.password {
         let reference = source.reference();
-        let form = if matches!(source, crate::index::rows::PasswordSource::Plain(_)) { "plain" } else { "hash" };
+        let form =
+            if matches!(source, crate::index::rows::PasswordSource::Plain(_)) { "plain" } else { "hash" };
         parts.extend([form, &reference.name, &reference.key, version.as_deref().unwrap_or_default()]);
     }
     digest(&parts)
@@ -393,7 +433,8 @@ pub fn password_fingerprint(hash: &str) -> String {
     digest(&["password", hash])
 }
 
-fn digest(parts: &[&str]) -> String {
+/// 16 hexadecimal digits that stand for some texts and their order.
+pub(crate) fn digest(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(part.len().to_le_bytes());

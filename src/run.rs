@@ -132,7 +132,11 @@ async fn lead(
         () = shutdown.cancelled() => return Ok(()),
     }
     tracing::info!("leading");
-    let lost = async { while leading.wait_for(|leading| !leading).await.is_err() { std::future::pending::<()>().await } };
+    let lost = async {
+        while leading.wait_for(|leading| !leading).await.is_err() {
+            std::future::pending::<()>().await
+        }
+    };
     let result = tokio::select! {
         result = work(arguments, client, index, metrics, shutdown.clone()) => result,
         () = lost => Err(Error::LeadershipLost),

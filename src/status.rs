@@ -143,13 +143,17 @@ impl Statuses {
         let client = self.0.client.clone();
         match object.kind {
             Kind::Domain => {
-                Api::<MailDomain>::namespaced(client, namespace).patch_status(name, &parameters, &patch).await?;
+                Api::<MailDomain>::namespaced(client, namespace)
+                    .patch_status(name, &parameters, &patch)
+                    .await?;
             }
             Kind::Mailbox => {
                 Api::<Mailbox>::namespaced(client, namespace).patch_status(name, &parameters, &patch).await?;
             }
             Kind::Alias => {
-                Api::<MailAlias>::namespaced(client, namespace).patch_status(name, &parameters, &patch).await?;
+                Api::<MailAlias>::namespaced(client, namespace)
+                    .patch_status(name, &parameters, &patch)
+                    .await?;
             }
         }
         Ok(())
@@ -171,7 +175,8 @@ impl WantedStatus {
         match verdict.object.kind {
             Kind::Domain => {
                 let row = index.domain(name)?;
-                let (mailboxes, aliases) = index.entry(row.domain.as_str()).map(crate::index::DomainEntry::counts)?;
+                let (mailboxes, aliases) =
+                    index.entry(row.domain.as_str()).map(crate::index::DomainEntry::counts)?;
                 let counts = (Some(i64::from(mailboxes)), Some(i64::from(aliases)));
                 let fields = json!({"mailboxes": counts.0, "aliases": counts.1});
                 Some(Self::new(&row.meta, verdict, fields, counts))
@@ -179,7 +184,9 @@ impl WantedStatus {
             Kind::Mailbox => {
                 let row = index.mailbox(name)?;
                 let server = index.server_of(row.address.domain()).filter(|_| is_served(verdict.reason));
-                let maildir = server.and_then(|server| index.server(server)).map(|server| maildir(server, &row.address));
+                let maildir = server
+                    .and_then(|server| index.server(server))
+                    .map(|server| maildir(server, &row.address));
                 let server = server.map(ToString::to_string);
                 let fields = json!({"maildir": maildir, "server": server});
                 Some(Self::new(&row.meta, verdict, fields, (&maildir, &server)))
@@ -193,9 +200,18 @@ impl WantedStatus {
         }
     }
 
-    fn new(meta: &Meta, verdict: &Verdict, mut fields: serde_json::Value, hashed: impl std::hash::Hash) -> Self {
+    fn new(
+        meta: &Meta,
+        verdict: &Verdict,
+        mut fields: serde_json::Value,
+        hashed: impl std::hash::Hash,
+    ) -> Self {
         let ready = verdict.reason == Reason::Synced;
-        let since = meta.status.ready_since.filter(|(was, _)| *was == ready).map_or_else(Timestamp::now, |(_, since)| since);
+        let since = meta
+            .status
+            .ready_since
+            .filter(|(was, _)| *was == ready)
+            .map_or_else(Timestamp::now, |(_, since)| since);
         let condition = Condition {
             type_: "Ready".to_owned(),
             status: if ready { "True" } else { "False" }.to_owned(),
@@ -225,7 +241,8 @@ impl WantedStatus {
 
     /// Whether a domain's verdict stays as it was: then nobody waits for the patch.
     fn differs_in_counts_only(&self, verdict: &Verdict) -> bool {
-        verdict.object.kind == Kind::Domain && self.previous.ready_since.is_some_and(|(was, _)| was == self.ready_since.0)
+        verdict.object.kind == Kind::Domain
+            && self.previous.ready_since.is_some_and(|(was, _)| was == self.ready_since.0)
     }
 }
 

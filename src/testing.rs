@@ -31,7 +31,12 @@ impl World {
     pub(crate) fn with_alpha() -> Self {
         let mut world = Self::default();
         world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
-        world.domain("mail", "alpha", 1, json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"}));
+        world.domain(
+            "mail",
+            "alpha",
+            1,
+            json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"}),
+        );
         world
     }
 

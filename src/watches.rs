@@ -36,8 +36,11 @@ const WATCHES: usize = 5;
 
 impl Default for SharedIndex {
     fn default() -> Self {
-        let shared =
-            Shared { index: RwLock::default(), changed: channel::Sender::new(0), listed: channel::Sender::new(HashSet::new()) };
+        let shared = Shared {
+            index: RwLock::default(),
+            changed: channel::Sender::new(0),
+            listed: channel::Sender::new(HashSet::new()),
+        };
         Self(Arc::new(shared))
     }
 }
@@ -111,8 +114,11 @@ trait Sink<K> {
     fn names(&self, index: &Index) -> Vec<ObjectName>;
 }
 
-async fn follow<K, S>(events: impl Stream<Item = Result<Event<K>, watcher::Error>>, sink: S, index: SharedIndex)
-where
+async fn follow<K, S>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+    sink: S,
+    index: SharedIndex,
+) where
     K: Resource<DynamicType = ()>,
     S: Sink<K>,
 {
@@ -135,8 +141,12 @@ where
                 });
                 index.listed(sink.name());
             }
-            Ok(Some(Event::Apply(object))) => index.update(|index| sink.apply(index, ObjectName::of(&object), object)),
-            Ok(Some(Event::Delete(object))) => index.update(|index| sink.remove(index, &ObjectName::of(&object))),
+            Ok(Some(Event::Apply(object))) => {
+                index.update(|index| sink.apply(index, ObjectName::of(&object), object))
+            }
+            Ok(Some(Event::Delete(object))) => {
+                index.update(|index| sink.remove(index, &ObjectName::of(&object)))
+            }
             Ok(None) => return,
             Err(error) => tracing::warn!(watch = sink.name(), %error, "watch interrupted, trying again"),
         }
@@ -155,7 +165,9 @@ impl Sink<DeserializeGuard<MailServer>> for Servers {
             // A server that is being deleted is served no more: its rows stay for whoever comes after it.
             Ok(server) if server.meta().deletion_timestamp.is_some() => index.remove_server(&name),
             Ok(server) => index.apply_server(name, ServerRow::from(&server)),
-            Err(invalid) => tracing::warn!(%name, error = %invalid.error, "MailServer can't be parsed, its last readable form counts"),
+            Err(invalid) => {
+                tracing::warn!(%name, error = %invalid.error, "MailServer can't be parsed, its last readable form counts")
+            }
         }
     }
 
@@ -188,7 +200,9 @@ macro_rules! account_sink {
             fn apply(&self, index: &mut Index, name: ObjectName, object: DeserializeGuard<$kind>) {
                 match object.0 {
                     Ok(object) => index.$apply(name, (&object).into()),
-                    Err(invalid) => self.unreadable(index, name, invalid.metadata.uid.as_deref(), &invalid.error),
+                    Err(invalid) => {
+                        self.unreadable(index, name, invalid.metadata.uid.as_deref(), &invalid.error)
+                    }
                 }
             }
 

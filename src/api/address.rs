@@ -40,8 +40,7 @@ pub enum ParseError {
 }
 
 const ADDRESS_SHAPE: &str = "write one local part, one @ and one domain, as in alfred@alpha.example.org";
-const ALIAS_SHAPE: &str =
-    "write an address as in info@alpha.example.org, or @alpha.example.org to catch what no other address takes";
+const ALIAS_SHAPE: &str = "write an address as in info@alpha.example.org, or @alpha.example.org to catch what no other address takes";
 const LOCAL_PART_RULE: &str = "before the @ write letters, digits and _ + = & ~ # * { } | ? ^ - with single dots between them, \
      not beginning with -: no spaces, quotes, slashes, %, ! or non-ASCII characters";
 const LENGTH_RULE: &str = "write at most 64 characters before the @ and at most 254 in all";
@@ -175,18 +174,34 @@ fn text_schema(description: &str, rules: &[serde_json::Value]) -> Schema {
 fn address_rules() -> Vec<serde_json::Value> {
     vec![
         rule("self.matches('^[^@]+@[^@]+$')", ADDRESS_SHAPE),
-        rule(&format!("!self.matches('^[^@]+@[^@]+$') || (!self.startsWith('-') && self.matches('^{LOCAL_PART}@'))"), LOCAL_PART_RULE),
+        rule(
+            &format!(
+                "!self.matches('^[^@]+@[^@]+$') || (!self.startsWith('-') && self.matches('^{LOCAL_PART}@'))"
+            ),
+            LOCAL_PART_RULE,
+        ),
         rule("size(self) <= 254 && !self.matches('^[^@]{65}')", LENGTH_RULE),
-        rule(&format!("!self.matches('^[^@]+@[^@]+$') || self.matches('@({LABEL}[.])+{LABEL}$')"), DOMAIN_RULE),
+        rule(
+            &format!("!self.matches('^[^@]+@[^@]+$') || self.matches('@({LABEL}[.])+{LABEL}$')"),
+            DOMAIN_RULE,
+        ),
     ]
 }
 
 fn alias_address_rules() -> Vec<serde_json::Value> {
     vec![
         rule("self.matches('^[^@]*@[^@]+$')", ALIAS_SHAPE),
-        rule(&format!("!self.matches('^[^@]*@[^@]+$') || (!self.startsWith('-') && self.matches('^({LOCAL_PART})?@'))"), LOCAL_PART_RULE),
+        rule(
+            &format!(
+                "!self.matches('^[^@]*@[^@]+$') || (!self.startsWith('-') && self.matches('^({LOCAL_PART})?@'))"
+            ),
+            LOCAL_PART_RULE,
+        ),
         rule("size(self) <= 254 && !self.matches('^[^@]{65}')", LENGTH_RULE),
-        rule(&format!("!self.matches('^[^@]*@[^@]+$') || self.matches('@({LABEL}[.])+{LABEL}$')"), DOMAIN_RULE),
+        rule(
+            &format!("!self.matches('^[^@]*@[^@]+$') || self.matches('@({LABEL}[.])+{LABEL}$')"),
+            DOMAIN_RULE,
+        ),
     ]
 }
 

@@ -84,7 +84,10 @@ pub fn condition(
     now: Timestamp,
 ) -> Condition {
     let status = if status { "True" } else { "False" };
-    let since = previous.iter().find(|c| c.type_ == type_ && c.status == status).map(|c| c.last_transition_time.clone());
+    let since = previous
+        .iter()
+        .find(|c| c.type_ == type_ && c.status == status)
+        .map(|c| c.last_transition_time.clone());
     Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),

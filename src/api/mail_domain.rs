@@ -23,8 +23,16 @@ use super::address::{Address, DomainName};
     selectable = ".spec.domain",
     printcolumn(name = "Domain", type_ = "string", json_path = ".spec.domain"),
     printcolumn(name = "Server", type_ = "string", json_path = ".spec.serverRef.name"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Mailboxes", type_ = "integer", json_path = ".status.mailboxes"),
     printcolumn(name = "Aliases", type_ = "integer", json_path = ".status.aliases"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

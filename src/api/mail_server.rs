@@ -10,9 +10,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::SecretKeyReference;
 use super::address::DomainName;
 use super::quantity::ByteQuantity;
-use super::SecretKeyReference;
 
 /// One mail system: Postfix, the tables that it looks accounts up in, and the volume that holds the mail.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, Serialize)]
@@ -352,15 +352,56 @@ pub struct MailServerStatus {
 
 /// main.cf parameters that the operator owns; every `virtual_*` parameter is owned as well.
 pub const OWNED_PARAMETERS: &[&str] = &[
-    "alias_database", "alias_maps", "allow_min_user", "alternate_config_directories", "command_directory", "compatibility_level",
-    "config_directory", "content_filter", "daemon_directory", "data_directory", "default_database_type", "default_privs",
-    "default_transport", "export_environment", "fallback_transport", "import_environment", "inet_interfaces", "inet_protocols",
-    "local_recipient_maps", "local_transport", "mail_owner", "mailbox_command", "mailbox_command_maps", "mailbox_transport",
-    "maillog_file", "maillog_file_compressor", "maillog_file_permissions", "maillog_file_prefixes", "message_size_limit",
-    "meta_directory", "multi_instance_directories", "multi_instance_enable", "multi_instance_wrapper", "mydestination", "myhostname",
-    "mynetworks", "mynetworks_style", "parent_domain_matches_subdomains", "process_id_directory", "proxy_read_maps",
-    "proxy_write_maps", "queue_directory", "recipient_delimiter", "relay_domains", "setgid_group", "shlib_directory",
-    "smtpd_recipient_restrictions", "smtpd_relay_restrictions", "transport_maps", "vmail_tables",
+    "alias_database",
+    "alias_maps",
+    "allow_min_user",
+    "alternate_config_directories",
+    "command_directory",
+    "compatibility_level",
+    "config_directory",
+    "content_filter",
+    "daemon_directory",
+    "data_directory",
+    "default_database_type",
+    "default_privs",
+    "default_transport",
+    "export_environment",
+    "fallback_transport",
+    "import_environment",
+    "inet_interfaces",
+    "inet_protocols",
+    "local_recipient_maps",
+    "local_transport",
+    "mail_owner",
+    "mailbox_command",
+    "mailbox_command_maps",
+    "mailbox_transport",
+    "maillog_file",
+    "maillog_file_compressor",
+    "maillog_file_permissions",
+    "maillog_file_prefixes",
+    "message_size_limit",
+    "meta_directory",
+    "multi_instance_directories",
+    "multi_instance_enable",
+    "multi_instance_wrapper",
+    "mydestination",
+    "myhostname",
+    "mynetworks",
+    "mynetworks_style",
+    "parent_domain_matches_subdomains",
+    "process_id_directory",
+    "proxy_read_maps",
+    "proxy_write_maps",
+    "queue_directory",
+    "recipient_delimiter",
+    "relay_domains",
+    "setgid_group",
+    "shlib_directory",
+    "smtpd_recipient_restrictions",
+    "smtpd_relay_restrictions",
+    "transport_maps",
+    "vmail_tables",
 ];
 
 fn owned_parameters_rule() -> String {

@@ -21,8 +21,8 @@ pub use mail_server::{MailServer, MailServerSpec, MailServerStatus};
 pub use mailbox::{Mailbox, MailboxSpec, MailboxStatus};
 pub use quantity::ByteQuantity;
 
-use kube::CustomResourceExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

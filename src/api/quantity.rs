@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Largest size that the schema lets through, `100Ti`: far above any mailbox, far below the columns' limit.
 pub const MAX_BYTES: i64 = 100 << 40;
 
-const SIZE_RULE: &str = "write a size from 0 (unlimited) to 100Ti as a Kubernetes quantity, as in 500M or 2Gi";
+const SIZE_RULE: &str =
+    "write a size from 0 (unlimited) to 100Ti as a Kubernetes quantity, as in 500M or 2Gi";
 
 /// A number of bytes, from 0 to [`MAX_BYTES`].
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -86,7 +87,13 @@ mod tests {
 
     #[test]
     fn reads_what_kubernetes_users_write() {
-        for (text, bytes) in [("0", 0), ("102400000", 102_400_000), ("500M", 500_000_000), ("2Gi", 2 << 30), ("100Ti", MAX_BYTES)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("102400000", 102_400_000),
+            ("500M", 500_000_000),
+            ("2Gi", 2 << 30),
+            ("100Ti", MAX_BYTES),
+        ] {
             assert_eq!(ByteQuantity::parse(text), Some(ByteQuantity(bytes)), "{text}");
         }
         for text in ["", "-1", "1.5Gi", "101Ti", "9999999999999999999", "1X", "Gi"] {

@@ -57,7 +57,10 @@ fn the_oldest_wins_and_the_next_takes_over() {
     world.alias("mail", "late", 5, json!({"address": "x@alpha.example.org", "goto": ["y@elsewhere.org"]}));
     world.mailbox("mail", "early", 2, json!({"address": "x@alpha.example.org"}));
     let desired = under(&world, "x@alpha.example.org");
-    assert_eq!(reasons(&desired), [("mail/early".into(), Reason::Synced), ("mail/late".into(), Reason::Conflict)]);
+    assert_eq!(
+        reasons(&desired),
+        [("mail/early".into(), Reason::Synced), ("mail/late".into(), Reason::Conflict)]
+    );
     assert_eq!(desired.wants.len(), 2);
     world.index.remove_mailbox(&ObjectName::new("mail", "early"));
     let desired = under(&world, "x@alpha.example.org");

@@ -312,7 +312,8 @@ impl Index {
     pub fn holder(&self, domain: &str) -> Option<(&ObjectId, &DomainRow)> {
         let claims = self.entry(domain)?.domain_claims();
         let row = |claim: &'_ Claim| self.domains.get(&claim.object.name);
-        let served = claims.iter().find(|claim| row(claim).is_some_and(|row| self.servers.contains_key(&row.server)));
+        let served =
+            claims.iter().find(|claim| row(claim).is_some_and(|row| self.servers.contains_key(&row.server)));
         let claim = served.or(claims.first())?;
         Some((&claim.object, row(claim)?))
     }

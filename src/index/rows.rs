@@ -65,18 +65,29 @@ impl SeenStatus {
         let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
         Self {
             fingerprint: status_fingerprint(observed_generation, conditions, fields),
-            ready_since: ready.map(|condition| (condition.status == "True", condition.last_transition_time.0)),
+            ready_since: ready
+                .map(|condition| (condition.status == "True", condition.last_transition_time.0)),
         }
     }
 }
 
 /// Hash of a status without its times: equal for two statuses that need no patch between them.
 #[must_use]
-pub fn status_fingerprint(observed_generation: Option<i64>, conditions: &[Condition], fields: impl Hash) -> u64 {
+pub fn status_fingerprint(
+    observed_generation: Option<i64>,
+    conditions: &[Condition],
+    fields: impl Hash,
+) -> u64 {
     let mut hasher = DefaultHasher::new();
     observed_generation.hash(&mut hasher);
     for condition in conditions {
-        (&condition.type_, &condition.status, &condition.reason, &condition.message, condition.observed_generation)
+        (
+            &condition.type_,
+            &condition.status,
+            &condition.reason,
+            &condition.message,
+            condition.observed_generation,
+        )
             .hash(&mut hasher);
     }
     fields.hash(&mut hasher);
@@ -327,7 +338,10 @@ pub(crate) mod tests {
 
     /// A server with every default.
     pub(crate) fn server_row() -> ServerRow {
-        let server = MailServer::new("myhost", serde_json::from_value(serde_json::json!({"hostname": "myhost.example.org"})).unwrap());
+        let server = MailServer::new(
+            "myhost",
+            serde_json::from_value(serde_json::json!({"hostname": "myhost.example.org"})).unwrap(),
+        );
         ServerRow::from(&server)
     }
 }

@@ -33,7 +33,12 @@ fn an_event_that_only_brings_a_status_touches_nothing() {
 fn a_changed_secret_touches_only_the_mailboxes_that_refer_to_it() {
     let mut world = World::with_alpha();
     let reference = json!({"name": "hashes", "key": "alfred"});
-    world.mailbox("mail", "alfred", 2, json!({"address": "alfred@alpha.example.org", "passwordHashSecretKeyRef": reference}));
+    world.mailbox(
+        "mail",
+        "alfred",
+        2,
+        json!({"address": "alfred@alpha.example.org", "passwordHashSecretKeyRef": reference}),
+    );
     world.mailbox("mail", "bob", 2, json!({"address": "bob@alpha.example.org"}));
     world.index.take_work(&myhost());
     world.index.apply_secret(ObjectName::new("mail", "hashes"), "7".into());
@@ -59,7 +64,12 @@ fn a_domain_that_moves_is_work_for_both_servers() {
 #[test]
 fn the_oldest_domain_whose_server_exists_holds_it() {
     let mut world = World::with_alpha();
-    world.domain("squatter", "alpha", 0, json!({"serverRef": {"name": "nowhere"}, "domain": "alpha.example.org"}));
+    world.domain(
+        "squatter",
+        "alpha",
+        0,
+        json!({"serverRef": {"name": "nowhere"}, "domain": "alpha.example.org"}),
+    );
     let (holder, _) = world.index.holder("alpha.example.org").unwrap();
     assert_eq!(holder.name, ObjectName::new("mail", "alpha"));
 }
@@ -69,7 +79,12 @@ fn counts_follow_what_is_declared() {
     let mut world = World::with_alpha();
     world.mailbox("mail", "alfred", 2, json!({"address": "alfred@alpha.example.org"}));
     world.mailbox("mail", "alfred-again", 3, json!({"address": "alfred@alpha.example.org"}));
-    world.alias("mail", "info", 2, json!({"address": "info@alpha.example.org", "goto": ["alfred@alpha.example.org"]}));
+    world.alias(
+        "mail",
+        "info",
+        2,
+        json!({"address": "info@alpha.example.org", "goto": ["alfred@alpha.example.org"]}),
+    );
     assert_eq!(world.index.entry("alpha.example.org").unwrap().counts(), (1, 1));
     world.index.remove_mailbox(&ObjectName::new("mail", "alfred"));
     assert_eq!(world.index.entry("alpha.example.org").unwrap().counts(), (1, 1));

@@ -30,9 +30,15 @@ struct Planned {
     verdicts: Vec<Verdict>,
 }
 
-fn plan_keys(world: &World, current: &Current, keys: impl IntoIterator<Item = Key>, existing_rows: ExistingRows) -> Planned {
+fn plan_keys(
+    world: &World,
+    current: &Current,
+    keys: impl IntoIterator<Item = Key>,
+    existing_rows: ExistingRows,
+) -> Planned {
     let index = &world.index;
-    let mut wanted: Vec<_> = keys.into_iter().map(|key| (key.clone(), desired(index, &myhost(), &key))).collect();
+    let mut wanted: Vec<_> =
+        keys.into_iter().map(|key| (key.clone(), desired(index, &myhost(), &key))).collect();
     let terms = Terms {
         installation: "cluster",
         server: SERVER,
@@ -104,7 +110,10 @@ fn targets_of_others_in_an_identity_row_stay() {
 #[test]
 fn a_row_that_was_there_is_left_alone_or_adopted() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
-    insert(&mut current, unmanaged_alias("alfred@alpha.example.org", "alfred@alpha.example.org,x@elsewhere.org"));
+    insert(
+        &mut current,
+        unmanaged_alias("alfred@alpha.example.org", "alfred@alpha.example.org,x@elsewhere.org"),
+    );
     alfred(&mut world, json!({}));
     let planned = full(&world, &current);
     let verdict = planned.verdicts.iter().find(|verdict| verdict.object.kind == Kind::Mailbox).unwrap();
@@ -189,7 +198,10 @@ fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
     world.index.apply_secret(ObjectName::new("mail", "hashes"), "1".into());
     assert!(needs(&world, &current));
     let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
-    let passwords = BTreeMap::from([("alfred@alpha.example.org".to_owned(), ResolvedPassword::Hash("82fU0EHEzA6wo".into()))]);
+    let passwords = BTreeMap::from([(
+        "alfred@alpha.example.org".to_owned(),
+        ResolvedPassword::Hash("82fU0EHEzA6wo".into()),
+    )]);
     let terms = Terms {
         installation: "cluster",
         server: SERVER,
@@ -267,7 +279,8 @@ fn take(world: &mut World, step: &Step) {
             json!({"address": address(at), "goto": [address(goto)]}),
         ),
         Step::Domain { name, domain, catch_all } => {
-            let (domain, suffix) = if domain { ("alpha.example.org", "a") } else { ("beta.example.org", "b") };
+            let (domain, suffix) =
+                if domain { ("alpha.example.org", "a") } else { ("beta.example.org", "b") };
             let catch_all = if catch_all { json!([format!("a@{domain}")]) } else { Value::Null };
             let spec = json!({"serverRef": {"name": "myhost"}, "domain": domain, "catchAll": catch_all});
             world.domain("mail", &format!("d{name}{suffix}"), i64::from(name), spec);

@@ -1,7 +1,7 @@
 //! Which database a `MailServer` uses, as the set loop and the workloads need to know it. Pure.
 
-use crate::api::mail_server::{MailServerSpec, TlsMode};
 use crate::api::SecretKeyReference;
+use crate::api::mail_server::{MailServerSpec, TlsMode};
 use crate::object::ObjectName;
 
 /// Default port of MariaDB and MySQL.
@@ -40,7 +40,10 @@ pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Endpoint {
             database: external.name.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
             writer_secret: external.writer_secret_ref.name.clone(),
             reader_secret: external.reader_secret_ref.name.clone(),
-            tls: external.tls.as_ref().and_then(|tls| Some((tls.mode.unwrap_or_default(), tls.ca_secret_ref.clone()?))),
+            tls: external
+                .tls
+                .as_ref()
+                .and_then(|tls| Some((tls.mode.unwrap_or_default(), tls.ca_secret_ref.clone()?))),
             embedded: false,
         },
         None => Endpoint {

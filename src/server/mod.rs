@@ -4,5 +4,12 @@ pub mod database;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {}
 pub struct Context;
-impl Context { pub fn new(_: kube::Client, _: crate::report::Reports, _: String, _: String) -> Self { Self } }
-pub async fn run(_: Context, stop: impl Future<Output=()>) -> Result<(), Error> { stop.await; Ok(()) }
+impl Context {
+    pub fn new(_: kube::Client, _: crate::report::Reports, _: String, _: String) -> Self {
+        Self
+    }
+}
+pub async fn run(_: Context, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    stop.await;
+    Ok(())
+}

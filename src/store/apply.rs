@@ -47,7 +47,9 @@ impl Store {
 fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)> {
     let bound: &[&str] = match table {
         Table::Domain => &["domain", "description", "transport", "backupmx", "active"],
-        Table::Mailbox => &["username", "password", "name", "maildir", "quota", "local_part", "domain", "active"],
+        Table::Mailbox => {
+            &["username", "password", "name", "maildir", "quota", "local_part", "domain", "active"]
+        }
         Table::Alias => &["address", "goto", "domain", "description", "active"],
     };
     let bound = bound.iter().map(|column| (*column, "?"));
@@ -55,17 +57,26 @@ fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)>
     bound.chain(dated).filter(|(column, _)| columns.has(table.as_str(), column)).collect()
 }
 
-async fn upsert(connection: &mut MySqlConnection, columns: &Columns, table: Table, rows: &[&Row]) -> Result<(), Error> {
+async fn upsert(
+    connection: &mut MySqlConnection,
+    columns: &Columns,
+    table: Table,
+    rows: &[&Row],
+) -> Result<(), Error> {
     let written = written(columns, table);
     let names = written.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(",");
     let values = format!("({})", written.iter().map(|(_, value)| *value).collect::<Vec<_>>().join(","));
     // The key and the time of creation stay as they are.
     let changed = written.iter().skip(1).filter(|(column, _)| *column != "created");
     // MariaDB has no row alias, MySQL only deprecates VALUES(): it is the one form that both take.
-    let updates = changed.map(|(column, _)| format!("{column}=VALUES({column})")).collect::<Vec<_>>().join(",");
+    let updates =
+        changed.map(|(column, _)| format!("{column}=VALUES({column})")).collect::<Vec<_>>().join(",");
     for piece in pieces(rows, |row| size(row)) {
         let rows = vec![values.as_str(); piece.len()].join(",");
-        let sql = format!("INSERT INTO `{}` ({names}) VALUES {rows} ON DUPLICATE KEY UPDATE {updates}", table.as_str());
+        let sql = format!(
+            "INSERT INTO `{}` ({names}) VALUES {rows} ON DUPLICATE KEY UPDATE {updates}",
+            table.as_str()
+        );
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for row in piece {
             query = bind(query, row, columns);
@@ -87,11 +98,19 @@ fn size(row: &Row) -> usize {
 
 fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<'q> {
     match row {
-        Row::Domain(row) => {
-            query.bind(&row.domain).bind(&row.description).bind(&row.transport).bind(row.backupmx).bind(row.active)
-        }
+        Row::Domain(row) => query
+            .bind(&row.domain)
+            .bind(&row.description)
+            .bind(&row.transport)
+            .bind(row.backupmx)
+            .bind(row.active),
         Row::Mailbox(row) => {
-            let mut query = query.bind(&row.username).bind(&row.password).bind(&row.name).bind(&row.maildir).bind(row.quota);
+            let mut query = query
+                .bind(&row.username)
+                .bind(&row.password)
+                .bind(&row.name)
+                .bind(&row.maildir)
+                .bind(row.quota);
             if columns.has("mailbox", "local_part") {
                 query = query.bind(&row.local_part);
             }
@@ -150,8 +169,9 @@ async fn disown(connection: &mut MySqlConnection, ids: &[RowId]) -> Result<(), E
     for piece in pieces(ids, |id| id.1.len()) {
         let pairs = vec!["(?,?)"; piece.len()].join(",");
         let sql = format!("DELETE FROM vmail_owner WHERE (row_key, table_name) IN ({pairs})");
-        let query =
-            piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, (table, key)| query.bind(key).bind(table.as_str()));
+        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, (table, key)| {
+            query.bind(key).bind(table.as_str())
+        });
         query.execute(&mut *connection).await?;
     }
     Ok(())

@@ -26,14 +26,17 @@ impl Columns {
         )
         .fetch_all(connection)
         .await?;
-        let lower = |(table, column): (String, String)| (table.to_ascii_lowercase(), column.to_ascii_lowercase());
+        let lower =
+            |(table, column): (String, String)| (table.to_ascii_lowercase(), column.to_ascii_lowercase());
         let columns = Self(columns.into_iter().map(lower).collect());
         let missing = columns.missing();
         if missing.is_empty() { Ok(columns) } else { Err(Error::Unfit(missing)) }
     }
 
     fn missing(&self) -> Vec<String> {
-        let required = REQUIRED.iter().flat_map(|(table, columns)| columns.iter().map(|column| (table.as_str(), *column)));
+        let required = REQUIRED
+            .iter()
+            .flat_map(|(table, columns)| columns.iter().map(|column| (table.as_str(), *column)));
         let missing = required.filter(|(table, column)| !self.has(table, column));
         missing.map(|(table, column)| format!("column {table}.{column}")).collect()
     }

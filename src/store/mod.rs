@@ -119,11 +119,16 @@ impl Store {
     /// [`Error`]; nothing is altered in a table that the operator didn't make.
     pub async fn open(access: &Access, server: &str) -> Result<Self, Error> {
         let options = access.options();
-        let mut connection =
-            tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await.map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
-        lock(&mut connection, server).await?;
-        schema::ensure(&mut connection, access.reader.as_deref()).await?;
+        let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
+            .await
+            .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
+        lock(&mut connection, &access.database, server).await?;
+        schema::ensure_postfixadmin(&mut connection).await?;
         let columns = Columns::read(&mut connection).await?;
+        schema::ensure_ownership(&mut connection).await?;
+        if let Some(reader) = &access.reader {
+            schema::grant(&mut connection, reader).await?;
+        }
         Ok(Self { connection, columns })
     }
 
@@ -153,9 +158,10 @@ impl Store {
     }
 }
 
-async fn lock(connection: &mut MySqlConnection, server: &str) -> Result<(), Error> {
-    // At most 64 characters (MySQL's limit on lock names).
-    let name = format!("vmail-operator:{}", crate::plan::password_fingerprint(server));
-    let taken: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK(?, 0)").bind(&name).fetch_one(connection).await?;
+async fn lock(connection: &mut MySqlConnection, database: &str, server: &str) -> Result<(), Error> {
+    // Lock names are shared by all databases of a server, and have at most 64 characters.
+    let name = format!("vmail-operator:{}", crate::plan::digest(&[database, server]));
+    let taken: Option<i64> =
+        sqlx::query_scalar("SELECT GET_LOCK(?, 0)").bind(&name).fetch_one(connection).await?;
     if taken == Some(1) { Ok(()) } else { Err(Error::Locked(name)) }
 }

@@ -25,15 +25,23 @@ impl Store {
     pub async fn read(&mut self, keys: &[&Key]) -> Result<Current, Error> {
         let mut current = Current::default();
         let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-        let (addresses, domains): (Vec<&str>, Vec<&str>) = texts.iter().copied().partition(|text| text.contains('@'));
-        for (table, keys) in [(Table::Domain, &domains), (Table::Mailbox, &addresses), (Table::Alias, &addresses)] {
+        let (addresses, domains): (Vec<&str>, Vec<&str>) =
+            texts.iter().copied().partition(|text| text.contains('@'));
+        for (table, keys) in
+            [(Table::Domain, &domains), (Table::Mailbox, &addresses), (Table::Alias, &addresses)]
+        {
             self.read_rows(table, keys, &mut current.rows).await?;
         }
         self.read_owners(&texts, &mut current.owners).await?;
         Ok(current)
     }
 
-    async fn read_rows(&mut self, table: Table, keys: &[&str], rows: &mut BTreeMap<RowId, Row>) -> Result<(), Error> {
+    async fn read_rows(
+        &mut self,
+        table: Table,
+        keys: &[&str],
+        rows: &mut BTreeMap<RowId, Row>,
+    ) -> Result<(), Error> {
         for (chunk, size) in padded(keys) {
             let sql = self.select(table, size);
             let mut query = sqlx::query(AssertSqlSafe(sql));
@@ -70,7 +78,11 @@ impl Store {
         }
     }
 
-    async fn read_owners(&mut self, keys: &[&str], owners: &mut BTreeMap<RowId, OwnerRow>) -> Result<(), Error> {
+    async fn read_owners(
+        &mut self,
+        keys: &[&str],
+        owners: &mut BTreeMap<RowId, OwnerRow>,
+    ) -> Result<(), Error> {
         for (chunk, size) in padded(keys) {
             let sql = format!(
                 "SELECT table_name, row_key, server, object_uid, object, policy, desired, password, goto FROM vmail_owner \
@@ -114,12 +126,15 @@ impl Store {
     /// # Errors
     /// [`Error::Database`] when the connection breaks.
     pub async fn counts(&mut self, server: &str) -> Result<Counts, Error> {
-        let counts: Vec<(String, i64)> =
-            sqlx::query_as("SELECT table_name, COUNT(*) FROM vmail_owner WHERE server = ? GROUP BY table_name")
-                .bind(server)
-                .fetch_all(&mut self.connection)
-                .await?;
-        let of = |table: Table| counts.iter().find(|(name, _)| name == table.as_str()).map_or(0, |(_, count)| *count);
+        let counts: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT table_name, COUNT(*) FROM vmail_owner WHERE server = ? GROUP BY table_name",
+        )
+        .bind(server)
+        .fetch_all(&mut self.connection)
+        .await?;
+        let of = |table: Table| {
+            counts.iter().find(|(name, _)| name == table.as_str()).map_or(0, |(_, count)| *count)
+        };
         let mailboxes = of(Table::Mailbox);
         Ok(Counts { domains: of(Table::Domain), mailboxes, aliases: of(Table::Alias) - mailboxes })
     }

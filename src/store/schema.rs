@@ -71,24 +71,29 @@ const OWNER_COLUMNS: &str = "row_key varchar(255) NOT NULL, table_name varchar(1
     password char(16) NOT NULL DEFAULT '', goto mediumtext NOT NULL, PRIMARY KEY (row_key, table_name), KEY server (server)";
 
 /// Columns that Postfix's look-ups name, and no others: no password hash ever reaches the mail pod.
-const READER_COLUMNS: [(&str, &str); 3] =
-    [("domain", "domain, backupmx, active"), ("mailbox", "username, maildir, active"), ("alias", "address, goto, active")];
+const READER_COLUMNS: [(&str, &str); 3] = [
+    ("domain", "domain, backupmx, active"),
+    ("mailbox", "username, maildir, active"),
+    ("alias", "address, goto, active"),
+];
 
-/// Makes the tables of an empty database, and ours in any; then lets `reader` read what Postfix needs.
-pub(super) async fn ensure(connection: &mut MySqlConnection, reader: Option<&str>) -> Result<(), Error> {
+/// Makes `PostfixAdmin`'s tables where the database has none of those that matter; refuses one that has some.
+pub(super) async fn ensure_postfixadmin(connection: &mut MySqlConnection) -> Result<(), Error> {
     let tables = Store::tables(connection).await?;
-    let ours = ["domain", "mailbox", "alias"];
-    let missing: Vec<_> = ours.into_iter().filter(|table| !tables.contains(*table)).collect();
-    if missing.len() == ours.len() {
-        make_postfixadmin_tables(connection).await?;
-    } else if !missing.is_empty() {
-        return Err(Error::Unfit(missing.into_iter().map(|table| format!("table {table}")).collect()));
+    let needed = ["domain", "mailbox", "alias"];
+    let missing: Vec<_> = needed.into_iter().filter(|table| !tables.contains(*table)).collect();
+    match missing.len() {
+        0 => Ok(()),
+        3 => make_postfixadmin_tables(connection).await,
+        _ => Err(Error::Unfit(missing.into_iter().map(|table| format!("table {table}")).collect())),
     }
-    if !tables.contains("vmail_owner") {
-        execute(connection, format!("CREATE TABLE IF NOT EXISTS vmail_owner ({OWNER_COLUMNS}) {CHARSET}")).await?;
-    }
-    if let Some(reader) = reader {
-        grant(connection, reader).await?;
+}
+
+/// Makes our own table where it is missing.
+pub(super) async fn ensure_ownership(connection: &mut MySqlConnection) -> Result<(), Error> {
+    if !Store::tables(connection).await?.contains("vmail_owner") {
+        execute(connection, format!("CREATE TABLE IF NOT EXISTS vmail_owner ({OWNER_COLUMNS}) {CHARSET}"))
+            .await?;
     }
     Ok(())
 }
@@ -102,7 +107,8 @@ async fn make_postfixadmin_tables(connection: &mut MySqlConnection) -> Result<()
     Ok(())
 }
 
-async fn grant(connection: &mut MySqlConnection, reader: &str) -> Result<(), Error> {
+/// Lets `reader` read what Postfix needs.
+pub(super) async fn grant(connection: &mut MySqlConnection, reader: &str) -> Result<(), Error> {
     let quoted = reader.replace('\'', "''");
     for (table, columns) in READER_COLUMNS {
         execute(connection, format!("GRANT SELECT ({columns}) ON `{table}` TO '{quoted}'@'%'")).await?;

@@ -55,13 +55,19 @@ mod tests {
     #[test]
     fn a_statement_stays_below_the_packet_limit() {
         let rows = vec![MAX_STATEMENT_BYTES / 50; 120];
-        assert!(pieces(&rows, |bytes| *bytes).iter().all(|piece| piece.iter().sum::<usize>() <= MAX_STATEMENT_BYTES));
+        assert!(
+            pieces(&rows, |bytes| *bytes)
+                .iter()
+                .all(|piece| piece.iter().sum::<usize>() <= MAX_STATEMENT_BYTES)
+        );
         assert_eq!(pieces(&[MAX_STATEMENT_BYTES * 2], |bytes| *bytes).len(), 1);
     }
 
     #[test]
     fn keys_are_asked_for_in_padded_chunks() {
-        let sizes = |count: usize| padded(&vec![0; count]).map(|(chunk, size)| (chunk.len(), size)).collect::<Vec<_>>();
+        let sizes = |count: usize| {
+            padded(&vec![0; count]).map(|(chunk, size)| (chunk.len(), size)).collect::<Vec<_>>()
+        };
         assert_eq!(sizes(1), [(1, 1)]);
         assert_eq!(sizes(11), [(11, 100)]);
         assert_eq!(sizes(1001), [(1000, 1000), (1, 1)]);

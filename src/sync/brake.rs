@@ -55,7 +55,12 @@ mod tests {
     use super::*;
 
     fn server(max_percent: u32, minimum: u32, released: Option<&str>) -> ServerRow {
-        ServerRow { max_percent, minimum, released: released.map(Into::into), ..crate::index::rows::tests::server_row() }
+        ServerRow {
+            max_percent,
+            minimum,
+            released: released.map(Into::into),
+            ..crate::index::rows::tests::server_row()
+        }
     }
 
     fn keys(count: usize) -> BTreeSet<Key> {

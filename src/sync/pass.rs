@@ -49,7 +49,16 @@ pub(super) struct Passes<'a> {
 impl<'a> Passes<'a> {
     pub(super) fn new(context: &'a Context, server: &'a ObjectName, store: Store) -> Self {
         let server_id = context.server_id(server);
-        Self { context, server, server_id, store, owned: 0, counts: Counts::default(), held: None, reported: None }
+        Self {
+            context,
+            server,
+            server_id,
+            store,
+            owned: 0,
+            counts: Counts::default(),
+            held: None,
+            reported: None,
+        }
     }
 
     pub(super) async fn close(self) {
@@ -152,7 +161,10 @@ impl<'a> Passes<'a> {
         }
         if !drifted.is_empty() {
             let examples = drifted.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-            let message = format!("{} rows had been changed by somebody else and are corrected, {examples} among them", drifted.len());
+            let message = format!(
+                "{} rows had been changed by somebody else and are corrected, {examples} among them",
+                drifted.len()
+            );
             tracing::info!(server = %self.server, message, "drift corrected");
             self.tell(EventType::Normal, Reason::DriftCorrected, message).await;
         }
@@ -167,7 +179,9 @@ impl<'a> Passes<'a> {
         let plan = match self.store.apply(&plan).await {
             Ok(()) => plan,
             // One row that the database refuses must not keep the others out.
-            Err(error) if error.is_about_a_row() => self.apply_one_by_one(&mut wanted, &current, &passwords).await?,
+            Err(error) if error.is_about_a_row() => {
+                self.apply_one_by_one(&mut wanted, &current, &passwords).await?
+            }
             Err(error) => return Err(error.into()),
         };
         self.context.metrics.applied(&plan);
@@ -242,8 +256,10 @@ impl<'a> Passes<'a> {
 
     /// Keeps the counts right without asking the database again.
     fn account_for(&mut self, plan: &Plan, before: &Current) {
-        let new = plan.owned.iter().filter(|owner| !before.owners.contains_key(&(owner.table, owner.key.clone())));
-        let changes = new.map(|owner| (owner.table, 1)).chain(plan.disowned.iter().map(|(table, _)| (*table, -1)));
+        let new =
+            plan.owned.iter().filter(|owner| !before.owners.contains_key(&(owner.table, owner.key.clone())));
+        let changes =
+            new.map(|owner| (owner.table, 1)).chain(plan.disowned.iter().map(|(table, _)| (*table, -1)));
         let mut keys = 0;
         for (table, change) in changes {
             match table {
@@ -257,7 +273,8 @@ impl<'a> Passes<'a> {
             // Every key but a domain's has exactly one row in alias.
             keys += if table == Table::Mailbox { 0 } else { change };
         }
-        self.owned = usize::try_from(i64::try_from(self.owned).unwrap_or_default() + keys).unwrap_or_default();
+        self.owned =
+            usize::try_from(i64::try_from(self.owned).unwrap_or_default() + keys).unwrap_or_default();
     }
 
     fn current_report(&self) -> ServerReport {
@@ -270,7 +287,9 @@ impl<'a> Passes<'a> {
 
     fn report_differs_in_findings(&self) -> bool {
         let new = self.current_report();
-        self.reported.as_ref().is_none_or(|(old, _)| (&old.database, &old.tables) != (&new.database, &new.tables))
+        self.reported
+            .as_ref()
+            .is_none_or(|(old, _)| (&old.database, &old.tables) != (&new.database, &new.tables))
     }
 
     /// When the counts are to be told, if they changed.
@@ -296,7 +315,13 @@ impl<'a> Passes<'a> {
             name: Some(self.server.name.to_string()),
             ..ObjectReference::default()
         };
-        let event = Event { type_, reason: reason.as_str().into(), note: Some(note), action: "Sync".into(), secondary: None };
+        let event = Event {
+            type_,
+            reason: reason.as_str().into(),
+            note: Some(note),
+            action: "Sync".into(),
+            secondary: None,
+        };
         if let Err(error) = recorder.publish(&event, &reference).await {
             tracing::debug!(%error, "event not published");
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::pass::{Passes, PassError};
+use super::pass::{PassError, Passes};
 use crate::api::{MailServer, Reason};
 use crate::object::ObjectName;
 use crate::report::{Counts, Finding, ServerReport};
@@ -56,14 +56,17 @@ pub(super) async fn serve(context: Context, server: ObjectName, stop: Cancellati
 
 fn outage(context: &Context, server: &ObjectName, database: Finding) -> ServerReport {
     let counts = context.reports.get(server).map_or_else(Counts::default, |report| report.counts);
-    let tables = Finding::bad(database.reason, "the tables are not compared while the database can't be used");
+    let tables =
+        Finding::bad(database.reason, "the tables are not compared while the database can't be used");
     ServerReport { database, tables, counts }
 }
 
 fn finding(error: &PassError) -> Finding {
     match error {
         PassError::Store(error) => store_finding(error),
-        PassError::Api(_) => Finding::bad(Reason::DatabaseUnavailable, "a Secret could not be read, trying again"),
+        PassError::Api(_) => {
+            Finding::bad(Reason::DatabaseUnavailable, "a Secret could not be read, trying again")
+        }
     }
 }
 
@@ -78,7 +81,8 @@ async fn connect(context: &Context, server: &ObjectName) -> Result<(Store, u64),
     let api = Api::<MailServer>::namespaced(context.client.clone(), &server.namespace);
     let spec = api.get(&server.name).await.map_err(|error| unreadable("the MailServer", &error))?.spec;
     let access = access(&context.client, server, endpoint(server, &spec)).await?;
-    let store = Store::open(&access, &context.server_id(server)).await.map_err(|error| store_finding(&error))?;
+    let store =
+        Store::open(&access, &context.server_id(server)).await.map_err(|error| store_finding(&error))?;
     Ok((store, database))
 }
 
@@ -93,25 +97,46 @@ async fn access(client: &Client, server: &ObjectName, endpoint: Endpoint) -> Res
         }
         None => None,
     };
-    let reader = if endpoint.embedded { Some(secret_text(&secrets, &endpoint.reader_secret, "username").await?) } else { None };
-    Ok(Access { host: endpoint.host, port: endpoint.port, database: endpoint.database, username, password, tls, reader })
+    let reader = if endpoint.embedded {
+        Some(secret_text(&secrets, &endpoint.reader_secret, "username").await?)
+    } else {
+        None
+    };
+    Ok(Access {
+        host: endpoint.host,
+        port: endpoint.port,
+        database: endpoint.database,
+        username,
+        password,
+        tls,
+        reader,
+    })
 }
 
 async fn secret_text(secrets: &Api<Secret>, name: &str, key: &str) -> Result<String, Finding> {
-    let secret = secrets.get_opt(name).await.map_err(|error| unreadable(&format!("Secret {name}"), &error))?;
+    let secret =
+        secrets.get_opt(name).await.map_err(|error| unreadable(&format!("Secret {name}"), &error))?;
     let Some(secret) = secret else {
-        return Err(Finding::bad(Reason::SecretNotFound, format!("there is no Secret {name} in this namespace")));
+        return Err(Finding::bad(
+            Reason::SecretNotFound,
+            format!("there is no Secret {name} in this namespace"),
+        ));
     };
     let value = secret.data.as_ref().and_then(|data| data.get(key));
     let text = value.and_then(|value| String::from_utf8(value.0.clone()).ok());
     text.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
         .filter(|text| !text.is_empty())
-        .ok_or_else(|| Finding::bad(Reason::SecretInvalid, format!("Secret {name} has no text under the key {key}")))
+        .ok_or_else(|| {
+            Finding::bad(Reason::SecretInvalid, format!("Secret {name} has no text under the key {key}"))
+        })
 }
 
 fn unreadable(what: &str, error: &kube::Error) -> Finding {
     tracing::debug!(%error, what, "not readable");
-    Finding::bad(Reason::DatabaseUnavailable, format!("{what} can't be read from the API server, trying again"))
+    Finding::bad(
+        Reason::DatabaseUnavailable,
+        format!("{what} can't be read from the API server, trying again"),
+    )
 }
 
 /// Passes until the connection breaks, `stop`, or the `MailServer` names another database.
@@ -127,7 +152,9 @@ async fn work(
     passes.full().await?;
     let mut next_check = Instant::now() + jittered(context.drift_check_interval);
     loop {
-        if stop.is_cancelled() || context.index.read().server(server).is_none_or(|row| row.database != database) {
+        if stop.is_cancelled()
+            || context.index.read().server(server).is_none_or(|row| row.database != database)
+        {
             passes.close().await;
             return Ok(());
         }

@@ -11,7 +11,7 @@ remove_cluster() {
 }
 
 mounts_left() {
-	grep -h -F "$STATE" /proc/[0-9]*/mounts 2>/dev/null | sort -u || true
+	grep -h -F "/clusters/$CLUSTER/" /proc/[0-9]*/mountinfo 2>/dev/null | sort -u || true
 }
 
 check_clean() {

@@ -22,32 +22,37 @@ enter() {
 	nsenter --target "$(<"$STATE/init.pid")" --pid --mount --net --uts --cgroup -- "$@"
 }
 
-# start_daemon NAME COMMAND...: outlives the shell that started it.
+# start_daemon NAME COMMAND...: becomes a child of the cluster's first process, so it outlives the
+# shell that started it and is reaped by nobody else.
 start_daemon() {
-	local name=$1 init
+	local name=$1
 	shift
-	init=$(<"$STATE/init.pid")
 	(
 		join_cgroup "$CGROUP/node"
-		exec setsid nsenter --target "$init" --pid --mount --net --uts --cgroup -- "$@"
-	) >"$CLUSTER_LOGS/$name.log" 2>&1 </dev/null &
-	echo $! >"$STATE/$name.pid"
+		# The command's $$ is its number inside the process namespace.
+		# shellcheck disable=SC2016
+		enter setsid --fork sh -c 'echo $$ >"$0"; exec "$@"' "$NODE_STATE/$name.pid" "$@"
+	) >"$CLUSTER_LOGS/$name.log" 2>&1 </dev/null
+	wait_for 5 "$name's process number" test -s "$STATE/$name.pid"
+}
+
+daemon_is_alive() {
+	enter kill -0 "$(<"$STATE/$1.pid")" 2>/dev/null
 }
 
 # wait_for_daemon NAME SECONDS COMMAND...: until the command succeeds; a daemon that died is not waited for.
 wait_for_daemon() {
-	local name=$1 limit=$2 deadline pid
+	local name=$1 limit=$2 deadline complaint=
 	shift 2
-	pid=$(<"$STATE/$name.pid")
 	deadline=$(($(date +%s) + limit))
 	until "$@" >/dev/null 2>&1; do
-		if ! kill -0 "$pid" 2>/dev/null; then
-			echo "$name has ended; its log:" >&2
-			tail -n 20 "$CLUSTER_LOGS/$name.log" >&2
-			return 1
+		if ! daemon_is_alive "$name"; then
+			complaint="$name has ended"
+		elif [ "$(date +%s)" -ge "$deadline" ]; then
+			complaint="$name: not ready within $limit s"
 		fi
-		if [ "$(date +%s)" -ge "$deadline" ]; then
-			echo "$name: not ready within $limit s; its log:" >&2
+		if [ -n "$complaint" ]; then
+			echo "$complaint; the end of its log:" >&2
 			tail -n 20 "$CLUSTER_LOGS/$name.log" >&2
 			return 1
 		fi
@@ -62,7 +67,6 @@ kill_cluster() {
 	for tries in $(seq 100); do
 		mapfile -t processes < <(cluster_processes)
 		[ "${#processes[@]}" -gt 0 ] || return 0
-		# cgroup v1 frozen or not, KILL arrives; 0 stands for a process of another namespace.
 		kill -KILL "${processes[@]}" 2>/dev/null || true
 		sleep 0.1
 	done

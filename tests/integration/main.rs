@@ -1,0 +1,12 @@
+//! Tests against the real things: MariaDB, the API server, a node with Postfix. `make test` gives each what it needs;
+//! a test whose tier is not there fails and says which.
+#![allow(missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can't go on has failed"
+)]
+
+mod mariadb;
+mod store;

@@ -1,0 +1,263 @@
+//! The store against a real MariaDB.
+
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, mysql::MySqlConnection};
+use vmail_operator::api::DeletionPolicy;
+use vmail_operator::index::Key;
+use vmail_operator::plan::{Current, LogRow, Plan};
+use vmail_operator::store::{Access, Error, Store};
+use vmail_operator::tables::{AliasRow, DomainRow, MailboxRow, OwnerRow, Row, Table};
+
+use crate::mariadb::MariaDb;
+
+const SERVER: &str = "cluster/mail/myhost";
+
+fn key(text: &str) -> Key {
+    Key::from_row(text).unwrap()
+}
+
+fn domain(name: &str) -> Row {
+    Row::Domain(DomainRow {
+        domain: name.into(),
+        description: "Alpha Tester".into(),
+        transport: "virtual".into(),
+        backupmx: false,
+        active: true,
+    })
+}
+
+fn mailbox(number: usize) -> Row {
+    Row::Mailbox(MailboxRow {
+        username: format!("u{number}@alpha.example.org"),
+        password: "{SHA512-CRYPT}$6$x$y".into(),
+        name: format!("Number {number}"),
+        maildir: format!("alpha.example.org/u{number}/"),
+        quota: 102_400_000,
+        local_part: format!("u{number}"),
+        domain: "alpha.example.org".into(),
+        active: number % 2 == 0,
+    })
+}
+
+fn alias(address: &str, goto: String) -> Row {
+    Row::Alias(AliasRow {
+        address: address.into(),
+        goto,
+        domain: "alpha.example.org".into(),
+        description: "d".into(),
+        active: true,
+    })
+}
+
+fn owner(row: &Row) -> OwnerRow {
+    OwnerRow {
+        table: row.table(),
+        key: row.key().into(),
+        server: SERVER.into(),
+        object_uid: "uid".into(),
+        object: "Mailbox mail/x".into(),
+        policy: DeletionPolicy::Delete,
+        desired: "0123456789abcdef".into(),
+        password: String::new(),
+        goto: String::new(),
+    }
+}
+
+fn writing(rows: Vec<Row>) -> Plan {
+    Plan { owned: rows.iter().map(owner).collect(), upserts: rows, ..Plan::default() }
+}
+
+async fn execute(connection: &mut MySqlConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.unwrap();
+}
+
+fn in_current(rows: &[Row]) -> Current {
+    let id = |row: &Row| (row.table(), row.key().to_owned());
+    Current {
+        rows: rows.iter().map(|row| (id(row), row.clone())).collect(),
+        owners: rows.iter().map(|row| (id(row), owner(row))).collect(),
+    }
+}
+
+#[tokio::test]
+async fn an_empty_database_gets_tables_and_reads_back_what_was_written() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("round_trip").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let mut rows = vec![domain("alpha.example.org")];
+    rows.extend((0..2345).map(mailbox));
+    rows.extend((0..12).map(|number| {
+        alias(&format!("long{number}@alpha.example.org"), "someone@elsewhere.example.org,".repeat(1000))
+    }));
+    store.apply(&writing(rows.clone())).await.unwrap();
+    let keys: Vec<Key> = rows.iter().map(|row| key(row.key())).collect();
+    assert_eq!(store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap(), in_current(&rows));
+    let counts = store.counts(SERVER).await.unwrap();
+    assert_eq!((counts.domains, counts.mailboxes), (1, 2345));
+    assert_eq!(store.owned_keys(SERVER).await.unwrap().len(), rows.len());
+
+    let deletes: Vec<_> = rows.iter().map(|row| (row.table(), row.key().to_owned())).collect();
+    store.apply(&Plan { disowned: deletes.clone(), deletes, ..Plan::default() }).await.unwrap();
+    assert_eq!(store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap(), Current::default());
+}
+
+#[tokio::test]
+async fn postfix_may_read_what_it_looks_up_and_no_password() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("reader").await;
+    Store::open(&access, SERVER).await.unwrap().apply(&writing(vec![mailbox(0)])).await.unwrap();
+    let mut reader = sqlx::mysql::MySqlConnectOptions::new()
+        .host(&access.host)
+        .port(access.port)
+        .username("reader_reader")
+        .password("reads")
+        .database("reader")
+        .connect()
+        .await
+        .unwrap();
+    let maildir: String = sqlx::query_scalar(
+        "SELECT maildir FROM mailbox WHERE username = 'u0@alpha.example.org' AND active = 1",
+    )
+    .fetch_one(&mut reader)
+    .await
+    .unwrap();
+    assert_eq!(maildir, "alpha.example.org/u0/");
+    for forbidden in
+        ["SELECT password FROM mailbox", "SELECT * FROM vmail_owner", "UPDATE mailbox SET active = 0"]
+    {
+        assert!(sqlx::raw_sql(forbidden).execute(&mut reader).await.is_err(), "{forbidden}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_operator_is_locked_out_until_the_first_lets_go() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("locked").await;
+    let first = Store::open(&access, SERVER).await.unwrap();
+    assert!(matches!(Store::open(&access, SERVER).await, Err(Error::Locked(_))));
+    assert!(Store::open(&access, "cluster/mail/another").await.is_ok());
+    first.close().await;
+    Store::open(&access, SERVER).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_row_leaves_nothing_of_its_plan() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("refused").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let Row::Domain(mut long) = domain("long.example.org") else { unreachable!() };
+    long.description = "x".repeat(300);
+    let error =
+        store.apply(&writing(vec![domain("alpha.example.org"), Row::Domain(long)])).await.unwrap_err();
+    assert!(error.is_about_a_row(), "{error}");
+    let (alpha, long) = (key("alpha.example.org"), key("long.example.org"));
+    assert_eq!(store.read(&[&alpha, &long]).await.unwrap(), Current::default());
+    store.apply(&writing(vec![domain("alpha.example.org")])).await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_stand_in_postfixadmins_log() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("logged").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let log = vec![LogRow {
+        domain: "alpha.example.org".into(),
+        action: "create_mailbox",
+        data: "u0@alpha.example.org".into(),
+    }];
+    store.apply(&Plan { log, ..writing(vec![mailbox(0)]) }).await.unwrap();
+    let mut root = mariadb.root(Some("logged")).await;
+    let logged: Vec<(String, String, String)> =
+        sqlx::query_as("SELECT domain, action, data FROM log").fetch_all(&mut root).await.unwrap();
+    assert_eq!(
+        logged,
+        [("alpha.example.org".into(), "create_mailbox".into(), "u0@alpha.example.org".into())]
+    );
+}
+
+/// The seed's tables of 2007 (ENGINE= in place of TYPE=): no local_part, no alias.description, int quotas, NULL transport.
+const SEED_TABLES: &str = "
+    CREATE TABLE alias (address varchar(255) NOT NULL default '', goto text NOT NULL, domain varchar(255) NOT NULL default '',
+      created datetime NOT NULL default '2000-01-01', modified datetime NOT NULL default '2000-01-01', active tinyint(1) NOT NULL default '1',
+      PRIMARY KEY (address)) ENGINE=MyISAM;
+    CREATE TABLE domain (domain varchar(255) NOT NULL default '', description varchar(255) NOT NULL default '', aliases int(10) NOT NULL default '0',
+      mailboxes int(10) NOT NULL default '0', maxquota int(10) NOT NULL default '0', quota int(10) NOT NULL default '0',
+      transport varchar(255) default NULL, backupmx tinyint(1) NOT NULL default '0', created datetime NOT NULL default '2000-01-01',
+      modified datetime NOT NULL default '2000-01-01', active tinyint(1) NOT NULL default '1', PRIMARY KEY (domain)) ENGINE=MyISAM;
+    CREATE TABLE mailbox (username varchar(255) NOT NULL default '', password varchar(255) NOT NULL default '', name varchar(255) NOT NULL default '',
+      maildir varchar(255) NOT NULL default '', quota int(10) NOT NULL default '0', domain varchar(255) NOT NULL default '',
+      created datetime NOT NULL default '2000-01-01', modified datetime NOT NULL default '2000-01-01', active tinyint(1) NOT NULL default '1',
+      PRIMARY KEY (username)) ENGINE=MyISAM;
+    INSERT INTO domain (domain) VALUES ('ALL'), ('Alpha.example.org');";
+
+async fn altered(access: &Access, mariadb: &MariaDb) -> Vec<(String, String)> {
+    let mut root = mariadb.root(Some(&access.database)).await;
+    sqlx::query_as(
+        "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
+         WHERE table_schema = DATABASE() AND table_name <> 'vmail_owner' ORDER BY 1, 2",
+    )
+    .fetch_all(&mut root)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn the_seeds_tables_are_used_as_they_are() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("seed").await;
+    execute(&mut mariadb.root(Some("seed")).await, SEED_TABLES).await;
+    let before = altered(&access, &mariadb).await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let there = store.read(&[&key("alpha.example.org")]).await.unwrap();
+    assert!(
+        there.rows.contains_key(&(Table::Domain, "alpha.example.org".into())),
+        "mixed case is one domain"
+    );
+    let Row::Mailbox(written) = mailbox(0) else { unreachable!() };
+    store
+        .apply(&writing(vec![mailbox(0), alias("u0@alpha.example.org", "u0@alpha.example.org".into())]))
+        .await
+        .unwrap();
+    let read = store.read(&[&key("u0@alpha.example.org")]).await.unwrap();
+    assert_eq!(read.rows[&(Table::Mailbox, "u0@alpha.example.org".into())], Row::Mailbox(written));
+    assert_eq!(altered(&access, &mariadb).await, before, "no table of somebody else's is altered");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_postfixadmins_is_refused_with_what_is_missing() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("unfit").await;
+    let mut root = mariadb.root(Some("unfit")).await;
+    execute(&mut root, "CREATE TABLE alias (id int)").await;
+    let error = Store::open(&access, SERVER).await.unwrap_err();
+    assert_eq!(error.to_string(), "the database can't be used, it lacks: table domain, table mailbox");
+    execute(&mut root, "CREATE TABLE domain (domain varchar(255)); CREATE TABLE mailbox (username varchar(255), password text)").await;
+    let error = Store::open(&access, SERVER).await.unwrap_err();
+    assert!(error.is_unfit() && error.to_string().contains("column alias.goto"), "{error}");
+    root.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_without_it() {
+    let mariadb = MariaDb::shared();
+    let access = Access { password: "not the one".into(), ..mariadb.database("wrong_password").await };
+    let error = Store::open(&access, SERVER).await.unwrap_err().to_string();
+    assert!(error.contains("Access denied") && !error.contains("not the one"), "{error}");
+    assert!(!format!("{access:?}").contains("not the one"));
+}
+
+#[tokio::test]
+async fn after_a_crash_of_the_database_all_or_nothing_of_a_plan_is_there() {
+    let mut mariadb = MariaDb::start();
+    let access = mariadb.database("crashed").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let rows: Vec<Row> = (0..1000).map(mailbox).collect();
+    store.apply(&writing(rows.clone())).await.unwrap();
+    mariadb.crash_and_restart();
+    assert!(
+        store.apply(&writing(vec![domain("alpha.example.org")])).await.is_err(),
+        "the lock went with the connection"
+    );
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let owned = store.owned_keys(SERVER).await.unwrap().len();
+    assert!(owned == 0 || owned == 1000, "{owned}");
+}
