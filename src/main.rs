@@ -1,5 +1,6 @@
 //! Arguments to one of the commands, nothing else.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -41,8 +42,8 @@ async fn main() -> ExitCode {
     })
 }
 
-fn print_crds() -> Result<ExitCode, serde_saphyr::ser_error::Error> {
-    for crd in api::crds() {
+fn print_crds() -> Result<ExitCode, Box<dyn Error>> {
+    for crd in api::crds()? {
         println!("---\n{}", serde_saphyr::to_string(&crd)?.trim_end());
     }
     Ok(ExitCode::SUCCESS)

@@ -3,9 +3,11 @@
 //! Pure: desired rows, current rows and owners in; rows to write and delete, and corrected verdicts, out. Nothing here
 //! reads or writes; [`crate::store`] applies a plan as it is. Only rows in `vmail_owner` are ever changed or deleted.
 
+pub(crate) mod fingerprint;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest, Sha256};
+pub use fingerprint::{fingerprint, password_fingerprint};
 
 use crate::api::mail_server::ExistingRows;
 use crate::api::{DeletionPolicy, Reason};
@@ -394,57 +396,6 @@ fn action(change: Change, table: Table) -> &'static str {
         (Change::Delete, Table::Mailbox) => "delete_mailbox",
         (Change::Delete, Table::Alias) => "delete_alias",
     }
-}
-
-/// Fingerprint of what a want asks for, the version of its Secret included.
-#[must_use]
-pub fn fingerprint(want: &Want) -> String {
-    let flag = |flag: bool| if flag { "1" } else { "0" };
-    let quota;
-    let mut parts: Vec<&str> = vec![want.row.table().as_str()];
-    match &want.row {
-        Row::Domain(row) => {
-            parts.extend([
-                &*row.domain,
-                &row.description,
-                &row.transport,
-                flag(row.backupmx),
-                flag(row.active),
-            ]);
-        }
-        Row::Mailbox(row) => {
-            quota = row.quota.to_string();
-            parts.extend([&*row.username, &row.name, &row.maildir, &quota, flag(row.active)]);
-        }
-        Row::Alias(row) => parts.extend([&*row.address, &row.goto, &row.description, flag(row.active)]),
-    }
-    if let Some(PasswordWant { source, version, .. }) = &want.password {
-        let reference = source.reference();
-        let form =
-            if matches!(source, crate::index::rows::PasswordSource::Plain(_)) { "plain" } else { "hash" };
-        parts.extend([form, &reference.name, &reference.key, version.as_deref().unwrap_or_default()]);
-    }
-    digest(&parts)
-}
-
-/// Fingerprint of a stored password hash, so that the ownership table doesn't hold a second copy of it.
-#[must_use]
-pub fn password_fingerprint(hash: &str) -> String {
-    digest(&["password", hash])
-}
-
-/// 16 hexadecimal digits that stand for some texts and their order.
-pub(crate) fn digest(parts: &[&str]) -> String {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(part.len().to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
-        use std::fmt::Write;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

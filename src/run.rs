@@ -42,6 +42,9 @@ pub struct RunArguments {
     /// This replica's name in the Lease
     #[arg(long, env = "POD_NAME", default_value = "vmail-operator")]
     pub pod_name: String,
+    /// Serve only the objects of this namespace; all namespaces when left out
+    #[arg(long, env = "VMAIL_WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
     /// Address for /healthz, /readyz and /metrics
     #[arg(long, env = "VMAIL_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -86,7 +89,8 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let (index, metrics) = (SharedIndex::default(), Metrics::default());
     let pages = Pages { index: index.clone(), metrics: metrics.clone() };
     let web = tokio::spawn(http::serve(arguments.listen, pages, shutdown.clone()));
-    let watching = tokio::spawn(watches::run(client.clone(), index.clone()));
+    let watching =
+        tokio::spawn(watches::run(client.clone(), arguments.watch_namespace.clone(), index.clone()));
     let result = tokio::select! {
         result = lead(&arguments, client, index, metrics, shutdown.clone()) => result,
         ended = web => Err(ended.map_err(std::io::Error::other).and_then(|served| served).err().map_or(Error::LeadershipLost, Error::Io)),

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -86,23 +86,39 @@ impl SharedIndex {
     }
 }
 
-/// Runs all watches; returns only when its future is dropped.
-pub async fn run(client: Client, index: SharedIndex) {
+/// Runs all watches, over one namespace or all; returns only when its future is dropped.
+pub async fn run(client: Client, namespace: Option<String>, index: SharedIndex) {
+    let scope = Scope { client, namespace };
     futures::join!(
-        follow(stream::<DeserializeGuard<MailServer>>(&client), Servers, index.clone()),
-        follow(stream::<DeserializeGuard<MailDomain>>(&client), Accounts(Kind::Domain), index.clone()),
-        follow(stream::<DeserializeGuard<Mailbox>>(&client), Accounts(Kind::Mailbox), index.clone()),
-        follow(stream::<DeserializeGuard<MailAlias>>(&client), Accounts(Kind::Alias), index.clone()),
-        follow(stream::<PartialObjectMeta<Secret>>(&client), Secrets, index),
+        follow(stream::<DeserializeGuard<MailServer>>(&scope), Servers, index.clone()),
+        follow(stream::<DeserializeGuard<MailDomain>>(&scope), Accounts(Kind::Domain), index.clone()),
+        follow(stream::<DeserializeGuard<Mailbox>>(&scope), Accounts(Kind::Mailbox), index.clone()),
+        follow(stream::<DeserializeGuard<MailAlias>>(&scope), Accounts(Kind::Alias), index.clone()),
+        follow(stream::<PartialObjectMeta<Secret>>(&scope), Secrets, index),
     );
 }
 
-fn stream<K>(client: &Client) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
+struct Scope {
+    client: Client,
+    namespace: Option<String>,
+}
+
+fn stream<K>(scope: &Scope) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
 {
+    let client = scope.client.clone();
+    let api = match &scope.namespace {
+        Some(namespace) => Api::<K>::namespaced(client, namespace),
+        None => Api::<K>::all(client),
+    };
     // `any_semantic`: the list may come from the API server's cache, the watch brings what is newer.
-    watch(Api::<K>::all(client.clone()), watcher::Config::default().any_semantic()).default_backoff()
+    watch(api, watcher::Config::default().any_semantic()).default_backoff()
 }
 
 /// What becomes of the objects of one watch.

@@ -33,9 +33,32 @@ pub const GROUP: &str = "vmail.dev";
 pub const FIELD_MANAGER: &str = "vmail-operator";
 
 /// The custom resource definitions, in the order in which a reader meets them.
-#[must_use]
-pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![MailServer::crd(), MailDomain::crd(), Mailbox::crd(), MailAlias::crd()]
+///
+/// # Errors
+/// When a derived definition can't be written as JSON and read back, which a unit test rules out.
+pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
+    [MailServer::crd(), MailDomain::crd(), Mailbox::crd(), MailAlias::crd()]
+        .into_iter()
+        .map(without_null)
+        .collect()
+}
+
+/// Optional fields are left out or written, never null: a rule that asks `has(self.field)` could not tell null apart.
+fn without_null(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, serde_json::Error> {
+    let mut json = serde_json::to_value(crd)?;
+    remove_nullable(&mut json);
+    serde_json::from_value(json)
+}
+
+fn remove_nullable(json: &mut serde_json::Value) {
+    match json {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|name, value| name != "nullable" || !value.is_boolean());
+            fields.values_mut().for_each(remove_nullable);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(remove_nullable),
+        _ => {}
+    }
 }
 
 /// One key of a Secret in the namespace of the object that refers to it.
@@ -81,5 +104,15 @@ impl DeletionPolicy {
             "Disable" => Self::Disable,
             _ => Self::Retain,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_kind_has_a_definition_without_null() {
+        let crds = super::crds().unwrap();
+        assert_eq!(crds.len(), 4);
+        assert!(!serde_json::to_string(&crds).unwrap().contains("nullable"));
     }
 }

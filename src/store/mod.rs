@@ -160,7 +160,7 @@ impl Store {
 
 async fn lock(connection: &mut MySqlConnection, database: &str, server: &str) -> Result<(), Error> {
     // Lock names are shared by all databases of a server, and have at most 64 characters.
-    let name = format!("vmail-operator:{}", crate::plan::digest(&[database, server]));
+    let name = format!("vmail-operator:{}", crate::plan::fingerprint::digest(&[database, server]));
     let taken: Option<i64> =
         sqlx::query_scalar("SELECT GET_LOCK(?, 0)").bind(&name).fetch_one(connection).await?;
     if taken == Some(1) { Ok(()) } else { Err(Error::Locked(name)) }

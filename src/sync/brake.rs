@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sha2::{Digest, Sha256};
-
 use crate::index::Key;
 use crate::index::rows::ServerRow;
+use crate::plan::fingerprint::digest;
 
 /// Deletions that wait for a release.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -37,17 +36,8 @@ pub(super) fn hold(deletions: BTreeSet<Key>, owned: usize, server: &ServerRow) -
     if within_minimum || within_share {
         return None;
     }
-    let hash = hash(&deletions);
+    let hash = digest(&deletions.iter().map(Key::as_str).collect::<Vec<_>>());
     (server.released.as_deref() != Some(&hash)).then_some(Held { keys: deletions, hash })
-}
-
-fn hash(keys: &BTreeSet<Key>) -> String {
-    let mut hasher = Sha256::new();
-    for key in keys {
-        hasher.update(key.as_str());
-        hasher.update([0]);
-    }
-    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

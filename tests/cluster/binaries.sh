@@ -38,7 +38,7 @@ build_binaries_now() {
 	! binaries_are_built || return 0
 	rm -f "$BIN/.stamp"
 	mkdir -p "$BIN"
-	cd "$CLUSTER_SOURCE"
+	cd "$CLUSTER_SOURCE" || return
 	GOBIN=$BIN CGO_ENABLED=0 go install -trimpath -ldflags "$(linker_flags)" tool
 	# The program is called after its Go package, go.etcd.io/etcd/server.
 	ln -f "$BIN/server" "$BIN/etcd"

@@ -3,6 +3,9 @@
 # control groups over the machine's and then waits: when it is killed, everything goes with it.
 set -euo pipefail
 
+# shellcheck source=/dev/null
+. "$(dirname "${BASH_SOURCE[0]}")/cgroups.sh"
+
 cache=$1 cluster=$2 cgroup=$3
 
 # /proc is still the machine's here, so this is the number the machine knows the process by.
@@ -10,7 +13,7 @@ read -r pid _ </proc/self/stat
 
 hide_control_groups() {
 	local hierarchy
-	for hierarchy in $(awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts | sort -u); do
+	for hierarchy in $(cgroup_hierarchies); do
 		mount --bind "$hierarchy/$cgroup" "$hierarchy"
 		# v2 wants no process beside child groups.
 		echo 0 >"$hierarchy/node/cgroup.procs"

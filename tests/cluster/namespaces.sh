@@ -10,7 +10,7 @@ start_namespaces() {
 		join_cgroup "$CGROUP"
 		exec unshare --cgroup --mount --net --uts --pid -- \
 			setsid --fork "$CLUSTER_SOURCE/init.sh" "$CACHE" "$CLUSTER" "$CGROUP"
-	) >"$CLUSTER_LOGS/init.log" 2>&1 </dev/null
+	) >"$CLUSTER_LOGS/init.log" 2>&1 </dev/null {LOCK_FD}>&-
 	wait_for 10 "the cluster's first process" test -s "$STATE/init.pid" || {
 		cat "$CLUSTER_LOGS/init.log" >&2
 		return 1
@@ -32,7 +32,7 @@ start_daemon() {
 		# The command's $$ is its number inside the process namespace.
 		# shellcheck disable=SC2016
 		enter setsid --fork sh -c 'echo $$ >"$0"; exec "$@"' "$NODE_STATE/$name.pid" "$@"
-	) >"$CLUSTER_LOGS/$name.log" 2>&1 </dev/null
+	) >"$CLUSTER_LOGS/$name.log" 2>&1 </dev/null {LOCK_FD}>&-
 	wait_for 5 "$name's process number" test -s "$STATE/$name.pid"
 }
 

@@ -16,7 +16,8 @@ make_network() {
 	ip route replace "$SERVICE_CIDR" via "$NODE_ADDRESS"
 	enter sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 	# Pod to pod by a Service's address passes the bridge; without this the answer skips iptables.
-	enter sh -c 'f=/proc/sys/net/bridge/bridge-nf-call-iptables; [ ! -e $f ] || echo 1 >$f'
+	local filter_bridge=/proc/sys/net/bridge/bridge-nf-call-iptables
+	! enter test -e $filter_bridge || enter sh -c "echo 1 >$filter_bridge"
 }
 
 remove_network() {

@@ -1,12 +1,11 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # the scripts that source this file read what it sets
 # Where things are kept. The cache holds what is slow to make and safe to share between clusters.
 
 CLUSTER_SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${VMAIL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vmail-operator}
 BIN=$CACHE/bin
 LOGS=$CACHE/logs
-# Used by the scripts that source this file.
-# shellcheck disable=SC2034
 IMAGES=$CACHE/images
 
 mkdir -p "$CACHE" "$LOGS"
@@ -34,13 +33,15 @@ use_cluster() {
 	API_SERVICE_ADDRESS=10.96.$CLUSTER_INDEX.1
 }
 
-# with_lock FILE COMMAND...: one at a time; a second one waits.
+# with_lock FILE COMMAND...: one at a time; a second one waits. What the command leaves running
+# would hold the lock too: daemons are started with LOCK_FD closed.
+LOCK_FD=9
 with_lock() {
 	local file=$1
 	shift
 	mkdir -p "$(dirname "$file")"
 	(
-		flock --wait 1800 9 || fail "somebody has held $file for half an hour"
-		"$@" 9>&-
+		flock --wait 1800 $LOCK_FD || fail "somebody has held $file for half an hour"
+		"$@"
 	) 9>"$file"
 }

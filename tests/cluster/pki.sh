@@ -3,7 +3,7 @@
 
 make_pki() {
 	mkdir -p "$STATE/pki"
-	cd "$STATE/pki"
+	cd "$STATE/pki" || return
 	openssl ecparam -name prime256v1 -genkey -noout -out ca.key
 	openssl req -x509 -new -key ca.key -subj "/CN=vmail-$CLUSTER" -days 3650 -out ca.crt
 	# Service account tokens are signed with RS256 or ES256 by this key.

@@ -22,15 +22,15 @@ show_end_of() {
 	echo "---" >&2
 }
 
-# step LOG TEXT COMMAND...: runs the command with its output in LOG. In the foreground, so that
-# Ctrl-C reaches it; in a subshell with errexit, so that a function's first failing line ends it.
-step() {
+# run_logged LOG TEXT COMMAND...: runs the command with its output in LOG; LAST_STATUS is its status. In the
+# foreground, so that Ctrl-C reaches it; in a subshell with errexit, so that a function's first failing line ends it.
+run_logged() {
 	local log=$1 text=$2 began status heartbeat
 	shift 2
 	mkdir -p "$(dirname "$log")"
 	say "$text"
 	began=$(date +%s)
-	heartbeat_of "$text" "$log" &
+	heartbeat_of "$log" &
 	heartbeat=$!
 	set +e
 	(
@@ -38,21 +38,31 @@ step() {
 		"$@"
 	) >"$log" 2>&1 </dev/null
 	status=$?
+	kill "$heartbeat" 2>/dev/null
+	wait "$heartbeat" 2>/dev/null
 	set -e
-	kill "$heartbeat" 2>/dev/null && wait "$heartbeat" 2>/dev/null || true
-	if [ "$status" -ne 0 ]; then
-		show_end_of "$log"
-		fail "$text (exit status $status)"
-	fi
-	if [ $(($(date +%s) - began)) -ge 3 ]; then
+	if [ "$status" -eq 0 ] && [ $(($(date +%s) - began)) -ge 3 ]; then
 		say "    done in $(($(date +%s) - began)) s"
+	fi
+	LAST_STATUS=$status
+}
+
+# step LOG TEXT COMMAND...: one that ends everything if it fails.
+step() {
+	run_logged "$@"
+	if [ "$LAST_STATUS" -ne 0 ]; then
+		show_end_of "$1"
+		fail "$2 (exit status $LAST_STATUS)"
 	fi
 }
 
-# A line each 20 s, until the script that started it is gone.
+# A line each 20 s, until the script that started it is gone. `read` on a pipe that nobody
+# writes to is a sleep that leaves no process behind when the loop is killed.
 heartbeat_of() {
-	local text=$1 log=$2 ticks=0
-	while sleep 1 && kill -0 $$ 2>/dev/null; do
+	local log=$1 ticks=0 silence
+	exec {silence}<> <(:)
+	while kill -0 $$ 2>/dev/null; do
+		read -r -t 1 -u "$silence" _ || true
 		ticks=$((ticks + 1))
 		[ $((ticks % 20)) -ne 0 ] ||
 			say "    still at it: $(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c -100)"

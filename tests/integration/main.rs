@@ -8,5 +8,8 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod cluster;
 mod mariadb;
+mod operator;
+mod schema;
 mod store;

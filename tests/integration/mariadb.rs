@@ -15,7 +15,7 @@ use vmail_operator::store::Access;
 pub struct MariaDb {
     server: Child,
     port: u16,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 static RUNNING: Mutex<Weak<MariaDb>> = Mutex::new(Weak::new());
@@ -49,7 +49,7 @@ impl MariaDb {
             .expect("mariadb-install-db: `make test` installs mariadb-server-core");
         assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { server: spawn(&data, port), port, _directory: directory };
+        let server = Self { server: spawn(&data, port), port, directory: directory };
         server.wait();
         server
     }
@@ -62,11 +62,15 @@ impl MariaDb {
         }
     }
 
-    /// Kills the server without a warning and starts it again on the same data.
-    pub fn crash_and_restart(&mut self) {
+    /// Kills the server without a warning.
+    pub fn stop(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
-        self.server = spawn(&self._directory.path().join("data"), self.port);
+    }
+
+    /// Starts a stopped server again on the same data.
+    pub fn restart(&mut self) {
+        self.server = spawn(&self.directory.path().join("data"), self.port);
         self.wait();
     }
 

@@ -252,7 +252,8 @@ async fn after_a_crash_of_the_database_all_or_nothing_of_a_plan_is_there() {
     let mut store = Store::open(&access, SERVER).await.unwrap();
     let rows: Vec<Row> = (0..1000).map(mailbox).collect();
     store.apply(&writing(rows.clone())).await.unwrap();
-    mariadb.crash_and_restart();
+    mariadb.stop();
+    mariadb.restart();
     assert!(
         store.apply(&writing(vec![domain("alpha.example.org")])).await.is_err(),
         "the lock went with the connection"

@@ -1,0 +1,348 @@
+//! The operator's process, with a real API server and a real MariaDB and without a node: the tables follow the objects.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::{DynamicObject, NamespaceResourceScope};
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use vmail_operator::api::{MailAlias, MailDomain, MailServer, Mailbox};
+use vmail_operator::store::Access;
+
+use crate::cluster::{Namespace, eventually};
+use crate::mariadb::MariaDb;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// One operator over one namespace, and its database.
+struct Bed {
+    namespace: Namespace,
+    operator: Option<Child>,
+    access: Access,
+}
+
+impl Bed {
+    async fn new(name: &str, mariadb: &MariaDb) -> Self {
+        let namespace = Namespace::create(&name.replace('_', "-")).await;
+        let access = mariadb.database(name).await;
+        let mut bed = Self { namespace, operator: None, access };
+        bed.account("writer", &bed.access.username.clone(), "writes").await;
+        bed.account("reader", &format!("{name}_reader"), "reads").await;
+        bed.create::<MailServer>("myhost", &bed.server_spec(bed.access.port)).await;
+        bed.start();
+        bed
+    }
+
+    fn server_spec(&self, port: u16) -> Value {
+        json!({
+            "hostname": "myhost.example.org",
+            "database": {"external": {
+                "host": "127.0.0.1", "port": port, "name": self.access.database,
+                "writerSecretRef": {"name": "writer"}, "readerSecretRef": {"name": "reader"},
+            }},
+        })
+    }
+
+    async fn account(&self, name: &str, username: &str, password: &str) {
+        self.secret(name, &[("username", username), ("password", password)]).await;
+    }
+
+    async fn secret(&self, name: &str, data: &[(&str, &str)]) {
+        let data: serde_json::Map<_, _> =
+            data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        let api = self.api::<Secret>();
+        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret)).await.unwrap();
+    }
+
+    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
+        Api::namespaced(self.namespace.client.clone(), &self.namespace.name)
+    }
+
+    async fn create<K>(&self, name: &str, spec: &Value)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Serialize
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let object = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec,
+        });
+        let object: K = serde_json::from_value(object).unwrap();
+        self.api::<K>().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    async fn delete<K>(&self, name: &str)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        self.api::<K>().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    async fn domain(&self) {
+        self.create::<MailDomain>(
+            "alpha",
+            &json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"}),
+        )
+        .await;
+    }
+
+    async fn mailboxes(&self, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            self.create::<Mailbox>(
+                &format!("u{number}"),
+                &json!({"address": format!("u{number}@alpha.example.org")}),
+            )
+            .await;
+        }
+    }
+
+    fn start(&mut self) {
+        let operator = Command::new(env!("CARGO_BIN_EXE_vmail-operator"))
+            .args([
+                "run",
+                "--postfix-image=none",
+                "--mariadb-image=none",
+                "--listen=127.0.0.1:0",
+                "--drift-check-seconds=2",
+            ])
+            .args(["--namespace", &self.namespace.name, "--watch-namespace", &self.namespace.name])
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into()))
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.operator = Some(operator);
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut operator) = self.operator.take() {
+            operator.kill().unwrap();
+            operator.wait().unwrap();
+        }
+    }
+
+    async fn numbers(&self, mariadb: &MariaDb, sql: &str) -> i64 {
+        let mut root = mariadb.root(Some(&self.access.database)).await;
+        // Until the operator has made the tables there is nothing.
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut root).await.unwrap_or(0)
+    }
+
+    async fn rows(&self, mariadb: &MariaDb, table: &str, expected: i64) -> Duration {
+        let sql = format!("SELECT COUNT(*) FROM {table}");
+        let what = format!("{expected} rows in {table}");
+        eventually(LIMIT, &what, || async { self.numbers(mariadb, &sql).await == expected }).await
+    }
+
+    async fn says<K>(&self, name: &str, type_: &str, reason: &str) -> String
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        let resource = kube::core::ApiResource::erase::<K>(&());
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.namespace.client.clone(), &self.namespace.name, &resource);
+        let condition = || async {
+            let object = api.get(name).await.ok()?;
+            let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.into_iter().find(|condition| condition["type"] == type_)
+        };
+        let what = format!("{} {name}: {type_} because of {reason}", K::kind(&()));
+        eventually(LIMIT, &what, || async {
+            condition().await.is_some_and(|condition| condition["reason"] == reason)
+        })
+        .await;
+        condition().await.unwrap()["message"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[tokio::test]
+async fn the_tables_follow_the_objects() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("follow", &mariadb).await;
+    bed.domain().await;
+    bed.secret("hashes", &[("u0", "82fU0EHEzA6wo")]).await;
+    let reference = json!({"name": "hashes", "key": "u0"});
+    bed.create::<Mailbox>(
+        "u0",
+        &json!({"address": "U0@alpha.example.org", "passwordHashSecretKeyRef": reference}),
+    )
+    .await;
+    bed.create::<MailAlias>(
+        "info",
+        &json!({"address": "info@alpha.example.org", "goto": ["u0@alpha.example.org"]}),
+    )
+    .await;
+    bed.rows(&mariadb, "mailbox WHERE username = 'u0@alpha.example.org' AND password = '82fU0EHEzA6wo'", 1)
+        .await;
+    bed.rows(&mariadb, "alias WHERE goto = 'u0@alpha.example.org'", 2).await;
+    bed.says::<Mailbox>("u0", "Ready", "Synced").await;
+    bed.says::<MailAlias>("info", "Ready", "Synced").await;
+    bed.says::<MailDomain>("alpha", "Ready", "Synced").await;
+    bed.says::<MailServer>("myhost", "TablesSynced", "Synced").await;
+
+    bed.secret("hashes", &[("u0", "19rP1zls.evZQ")]).await;
+    bed.rows(&mariadb, "mailbox WHERE password = '19rP1zls.evZQ'", 1).await;
+    bed.delete::<Mailbox>("u0").await;
+    bed.rows(&mariadb, "mailbox", 0).await;
+    bed.rows(&mariadb, "alias", 1).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_on_the_object() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("told", &mariadb).await;
+    bed.create::<Mailbox>("lost", &json!({"address": "x@nowhere.example.org"})).await;
+    assert!(bed.says::<Mailbox>("lost", "Ready", "UnknownDomain").await.contains("nowhere.example.org"));
+    bed.create::<MailDomain>("beta", &json!({"serverRef": {"name": "absent"}, "domain": "beta.example.org"}))
+        .await;
+    bed.says::<MailDomain>("beta", "Ready", "UnknownServer").await;
+    bed.domain().await;
+    let reference = json!({"name": "absent", "key": "k"});
+    bed.create::<Mailbox>(
+        "u0",
+        &json!({"address": "u0@alpha.example.org", "passwordSecretKeyRef": reference}),
+    )
+    .await;
+    assert!(bed.says::<Mailbox>("u0", "Ready", "SecretNotFound").await.contains("absent"));
+    bed.rows(&mariadb, "mailbox WHERE password = '!'", 1).await;
+    bed.secret("absent", &[("other", "x")]).await;
+    assert!(bed.says::<Mailbox>("u0", "Ready", "SecretInvalid").await.contains("key k"));
+    bed.secret("absent", &[("k", "correct horse")]).await;
+    bed.says::<Mailbox>("u0", "Ready", "Synced").await;
+    bed.rows(&mariadb, "mailbox WHERE password LIKE '{SHA512-CRYPT}$6$%'", 1).await;
+    bed.create::<Mailbox>("again", &json!({"address": "u0@alpha.example.org"})).await;
+    assert!(bed.says::<Mailbox>("again", "Ready", "Conflict").await.contains("Mailbox "));
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_used_is_told_on_the_server() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("unusable", &mariadb).await;
+    bed.says::<MailServer>("myhost", "DatabaseReady", "Ready").await;
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let point_at = |port: u16| Patch::Merge(json!({"spec": bed.server_spec(port)}));
+    bed.api::<MailServer>().patch("myhost", &PatchParams::default(), &point_at(unused)).await.unwrap();
+    bed.says::<MailServer>("myhost", "DatabaseReady", "DatabaseUnavailable").await;
+    bed.account("writer", &bed.access.username, "not the one").await;
+    bed.api::<MailServer>()
+        .patch("myhost", &PatchParams::default(), &point_at(bed.access.port))
+        .await
+        .unwrap();
+    eventually(LIMIT, "the server refuses the account", || async {
+        let message = bed.says::<MailServer>("myhost", "DatabaseReady", "DatabaseUnavailable").await;
+        message.contains("Access denied") && !message.contains("not the one")
+    })
+    .await;
+    bed.delete::<Secret>("writer").await;
+    assert!(bed.says::<MailServer>("myhost", "DatabaseReady", "SecretNotFound").await.contains("writer"));
+    bed.account("writer", &bed.access.username, "writes").await;
+    bed.says::<MailServer>("myhost", "DatabaseReady", "Ready").await;
+}
+
+#[tokio::test]
+async fn rows_that_somebody_else_made_are_left_alone_and_drift_is_mended() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("drift", &mariadb).await;
+    bed.domain().await;
+    bed.mailboxes(0..3).await;
+    bed.rows(&mariadb, "mailbox", 3).await;
+    let mut root = mariadb.root(Some("drift")).await;
+    for sql in [
+        "INSERT INTO alias (address, goto, domain) VALUES ('hand@alpha.example.org', 'made', 'alpha.example.org')",
+        "DELETE FROM mailbox WHERE username = 'u0@alpha.example.org'",
+        "UPDATE mailbox SET active = 0 WHERE username = 'u1@alpha.example.org'",
+    ] {
+        sqlx::raw_sql(sql).execute(&mut root).await.unwrap();
+    }
+    bed.rows(&mariadb, "mailbox WHERE active = 1", 3).await;
+    bed.create::<MailAlias>(
+        "hand",
+        &json!({"address": "hand@alpha.example.org", "goto": ["u0@alpha.example.org"]}),
+    )
+    .await;
+    bed.says::<MailAlias>("hand", "Ready", "RowExists").await;
+    bed.delete::<MailAlias>("hand").await;
+    bed.rows(&mariadb, "alias WHERE goto = 'made'", 1).await;
+}
+
+#[tokio::test]
+async fn many_deletions_at_once_wait_for_a_release() {
+    let mariadb = MariaDb::shared();
+    let mut bed = Bed::new("brake", &mariadb).await;
+    bed.domain().await;
+    bed.mailboxes(0..30).await;
+    bed.rows(&mariadb, "mailbox", 30).await;
+    bed.kill();
+    for number in 0..29 {
+        bed.delete::<Mailbox>(&format!("u{number}")).await;
+    }
+    bed.start();
+    let message = bed.says::<MailServer>("myhost", "TablesSynced", "DeletionsHeld").await;
+    assert!(message.contains("29 deletions"), "{message}");
+    bed.mailboxes(100..101).await;
+    bed.rows(&mariadb, "mailbox", 31).await;
+    let hash = message.rsplit('=').next().unwrap();
+    let release = json!({"metadata": {"annotations": {"vmail.dev/release-deletions": hash}}});
+    bed.api::<MailServer>().patch("myhost", &PatchParams::default(), &Patch::Merge(release)).await.unwrap();
+    bed.rows(&mariadb, "mailbox", 2).await;
+    bed.says::<MailServer>("myhost", "TablesSynced", "Synced").await;
+}
+
+#[tokio::test]
+async fn the_tables_are_right_soon_after_the_database_comes_back() {
+    let mut mariadb = MariaDb::start();
+    let bed = Bed::new("outage", &mariadb).await;
+    bed.domain().await;
+    bed.mailboxes(0..5).await;
+    bed.rows(&mariadb, "mailbox", 5).await;
+    mariadb.stop();
+    bed.mailboxes(5..10).await;
+    bed.delete::<Mailbox>("u0").await;
+    bed.says::<MailServer>("myhost", "DatabaseReady", "DatabaseUnavailable").await;
+    mariadb.restart();
+    let back = Instant::now();
+    bed.rows(&mariadb, "mailbox WHERE username <> 'u0@alpha.example.org'", 9).await;
+    bed.rows(&mariadb, "mailbox", 9).await;
+    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    bed.says::<MailServer>("myhost", "DatabaseReady", "Ready").await;
+}
+
+#[tokio::test]
+async fn killed_in_mid_sync_the_operator_ends_where_it_would_have() {
+    let mariadb = MariaDb::shared();
+    let mut bed = Bed::new("killed", &mariadb).await;
+    bed.domain().await;
+    for round in 0..3 {
+        bed.mailboxes(round * 100..round * 100 + 50).await;
+        bed.kill();
+        bed.mailboxes(round * 100 + 50..round * 100 + 100).await;
+        bed.start();
+    }
+    bed.rows(&mariadb, "mailbox", 300).await;
+    bed.rows(&mariadb, "vmail_owner", 601).await;
+    let names: Vec<String> = bed
+        .api::<Mailbox>()
+        .list(&kube::api::ListParams::default())
+        .await
+        .unwrap()
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    assert_eq!(names.len(), 300);
+    bed.says::<Mailbox>("u299", "Ready", "Synced").await;
+}

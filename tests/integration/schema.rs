@@ -1,0 +1,237 @@
+//! What the API server refuses, and the sentence that it refuses it with.
+
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::cluster::Namespace;
+
+fn api(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
+    let resource = match kind {
+        "Mailbox" => "mailboxes",
+        "MailAlias" => "mailaliases",
+        "MailDomain" => "maildomains",
+        _ => "mailservers",
+    };
+    let resource =
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("vmail.dev", "v1alpha1", kind), resource);
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+fn object(kind: &str, spec: &Value) -> DynamicObject {
+    let object =
+        json!({"apiVersion": "vmail.dev/v1alpha1", "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+    serde_json::from_value(object).unwrap()
+}
+
+/// What the API server says to an object; `None`: it takes it.
+async fn refusal(client: &Client, namespace: &str, kind: &str, spec: &Value) -> Option<String> {
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+    match api(client, namespace, kind).create(&parameters, &object(kind, spec)).await {
+        Ok(_) => None,
+        Err(kube::Error::Api(status)) => Some(status.message),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn mailbox(address: &str) -> Value {
+    json!({"address": address})
+}
+
+fn domain(domain: &str) -> Value {
+    json!({"serverRef": {"name": "myhost"}, "domain": domain})
+}
+
+fn server(extra: &Value) -> Value {
+    let mut spec = json!({"hostname": "mx1.example.org"});
+    spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    spec
+}
+
+fn with_parameter(name: &str, value: &str) -> Value {
+    server(&json!({"postfix": {"parameters": {name: value}}}))
+}
+
+const ONE_AT: &str = "write one local part, one @ and one domain";
+const LOCAL_PART: &str = "before the @ write letters, digits";
+const LENGTH: &str = "write at most 64 characters before the @";
+const DOMAIN: &str = "write a domain of two or more labels";
+const SIZE: &str = "write a size from 0 (unlimited) to 100Ti";
+const OWNED: &str = "these are set by the operator from other fields";
+const ONE_LINE: &str = "write each value on one line";
+
+#[tokio::test]
+async fn bad_input_is_refused_with_a_sentence_that_says_what_to_write() {
+    let namespace = Namespace::create("schema").await;
+    let long_local = format!("{}@alpha.example.org", "a".repeat(65));
+    let long_domain = format!("{}.org", vec!["a".repeat(60); 5].join("."));
+    let password = json!({"name": "s", "key": "k"});
+    let refused: Vec<(&str, Value, &str)> = vec![
+        ("Mailbox", mailbox("alfred"), ONE_AT),
+        ("Mailbox", mailbox("alfred@alpha@example.org"), ONE_AT),
+        ("Mailbox", mailbox("@alpha.example.org"), ONE_AT),
+        ("Mailbox", mailbox("a/b@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox("a..b@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox("..@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox("a b@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox("\"a\"@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox("o'brien@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox("a\u{7}@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox("a\n@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox("josé@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox("-a@alpha.example.org"), LOCAL_PART),
+        ("Mailbox", mailbox(&long_local), LENGTH),
+        ("Mailbox", mailbox(&format!("a@{long_domain}")), LENGTH),
+        ("Mailbox", mailbox("alfred@localhost"), DOMAIN),
+        ("Mailbox", mailbox("alfred@-alpha.example.org"), DOMAIN),
+        ("Mailbox", mailbox("alfred@alpha.example.org\n"), DOMAIN),
+        ("Mailbox", json!({"address": "a@alpha.example.org", "quota": "-1"}), SIZE),
+        ("Mailbox", json!({"address": "a@alpha.example.org", "quota": -1}), SIZE),
+        ("Mailbox", json!({"address": "a@alpha.example.org", "quota": "101Ti"}), SIZE),
+        ("Mailbox", json!({"address": "a@alpha.example.org", "quota": "lots"}), SIZE),
+        ("Mailbox", json!({"address": "a@alpha.example.org", "forwardTo": ["nobody"]}), ONE_AT),
+        (
+            "Mailbox",
+            json!({"address": "a@alpha.example.org", "keepCopy": false}),
+            "write keepCopy only beside forwardTo",
+        ),
+        ("Mailbox", json!({"address": "a@alpha.example.org", "displayName": "two\nlines"}), "write one line"),
+        (
+            "Mailbox",
+            json!({"address": "a@alpha.example.org", "passwordSecretKeyRef": password, "passwordHashSecretKeyRef": password}),
+            "write passwordSecretKeyRef or passwordHashSecretKeyRef, not both",
+        ),
+        ("MailDomain", domain("localhost"), DOMAIN),
+        ("MailDomain", domain("ALL"), DOMAIN),
+        ("MailDomain", domain("-alpha.example.org"), DOMAIN),
+        ("MailDomain", domain("alpha..org"), DOMAIN),
+        ("MailDomain", domain("al_pha.example.org"), DOMAIN),
+        ("MailDomain", domain(&long_domain), DOMAIN),
+        ("MailAlias", json!({"address": "a@alpha.example.org", "goto": []}), "write at least one address"),
+        ("MailAlias", json!({"address": "a@alpha.example.org", "goto": ["b"]}), ONE_AT),
+        (
+            "MailAlias",
+            json!({"address": "a@alpha.example.org", "goto": ["b@alpha.example.org, c@x.org"]}),
+            ONE_AT,
+        ),
+        (
+            "MailAlias",
+            json!({"address": "a", "goto": ["b@alpha.example.org"]}),
+            "write an address as in info@alpha.example.org",
+        ),
+        ("MailServer", json!({"hostname": "mx1\nrelayhost=evil.example.org"}), DOMAIN),
+        ("MailServer", json!({"hostname": "$mydomain.example.org"}), DOMAIN),
+        ("MailServer", json!({"hostname": "#mx1.example.org"}), DOMAIN),
+        ("MailServer", with_parameter("smtpd_banner", "hi\nrelayhost = evil.example.org"), ONE_LINE),
+        ("MailServer", with_parameter("smtpd_banner", "$config_directory"), ONE_LINE),
+        ("MailServer", with_parameter("smtpd_banner", "# nothing"), ONE_LINE),
+        ("MailServer", with_parameter("smtpd banner", "x"), "write parameter names of lower-case letters"),
+        ("MailServer", with_parameter("mydestination", "alpha.example.org"), OWNED),
+        ("MailServer", with_parameter("virtual_mailbox_base", "/"), OWNED),
+        ("MailServer", with_parameter("smtpd_relay_restrictions", "permit"), OWNED),
+        ("MailServer", server(&json!({"mailStore": {"uid": 0}})), "should be greater than or equal to 1"),
+        ("MailServer", server(&json!({"mailStore": {"uid": 899}})), "write a uid of at least minimumUid"),
+        (
+            "MailServer",
+            server(&json!({"mailStore": {"uid": 901, "minimumUid": 1000}})),
+            "write a uid of at least minimumUid",
+        ),
+        ("MailServer", server(&json!({"mailStore": {"path": "/var/../etc"}})), "write an absolute path"),
+        ("MailServer", server(&json!({"mailStore": {"path": "/etc/mail"}})), "write an absolute path"),
+        (
+            "MailServer",
+            server(&json!({"mailStore": {"existingClaim": "c", "size": "1Gi"}})),
+            "write existingClaim alone",
+        ),
+        (
+            "MailServer",
+            server(&json!({"postfix": {"trustedNetworks": ["everybody"]}})),
+            "write networks in CIDR notation",
+        ),
+        ("MailServer", server(&json!({"postfix": {"messageSizeLimit": "-5"}})), SIZE),
+        ("MailServer", server(&json!({"lookupTables": "ldap"})), "Unsupported value"),
+    ];
+    for (kind, spec, sentence) in refused {
+        let message = refusal(&namespace.client, &namespace.name, kind, &spec).await;
+        let message = message.unwrap_or_else(|| panic!("{kind} {spec} was taken"));
+        assert!(message.contains(sentence), "{kind} {spec}\n  says   {message}\n  wanted {sentence}");
+    }
+}
+
+#[tokio::test]
+async fn good_input_is_taken() {
+    let namespace = Namespace::create("schema-good").await;
+    let taken: Vec<(&str, Value)> = vec![
+        ("Mailbox", mailbox("Alfred.Great+tag@Alpha.example.org")),
+        (
+            "Mailbox",
+            json!({"address": "a@alpha.example.org", "quota": 102_400_000, "forwardTo": ["b@x.org"], "keepCopy": false}),
+        ),
+        ("Mailbox", json!({"address": "a@alpha.example.org", "quota": "2Gi", "deletionPolicy": "Retain"})),
+        ("MailAlias", json!({"address": "@alpha.example.org", "goto": ["b@alpha.example.org"]})),
+        ("MailAlias", json!({"address": "a@alpha.example.org", "goto": vec!["b@alpha.example.org"; 1000]})),
+        ("MailDomain", domain("xn--mgbh0fb.example.org")),
+        (
+            "MailDomain",
+            json!({"serverRef": {"name": "s"}, "domain": "alpha.example.org", "catchAll": ["b@alpha.example.org"]}),
+        ),
+        (
+            "MailServer",
+            server(
+                &json!({"mailStore": {"uid": 5000, "gid": 5000, "path": "/var/spool/postfix/vmail", "layout": "Address"}}),
+            ),
+        ),
+        ("MailServer", with_parameter("smtpd_banner", "mx1.example.org ESMTP # not a comment")),
+        (
+            "MailServer",
+            server(
+                &json!({"postfix": {"trustedNetworks": ["10.0.0.0/8", "fd00::/8"], "messageSizeLimit": "50M"}}),
+            ),
+        ),
+    ];
+    for (kind, spec) in taken {
+        let message = refusal(&namespace.client, &namespace.name, kind, &spec).await;
+        assert_eq!(message, None, "{kind} {spec}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_fixed_cannot_be_changed() {
+    let namespace = Namespace::create("schema-fixed").await;
+    let cases = [
+        (
+            "Mailbox",
+            mailbox("a@alpha.example.org"),
+            json!({"address": "b@alpha.example.org"}),
+            "address can't be changed",
+        ),
+        (
+            "MailDomain",
+            domain("alpha.example.org"),
+            json!({"domain": "beta.example.org"}),
+            "domain can't be changed",
+        ),
+        (
+            "MailAlias",
+            json!({"address": "c@alpha.example.org", "goto": ["a@alpha.example.org"]}),
+            json!({"address": "d@alpha.example.org"}),
+            "address can't be changed",
+        ),
+        (
+            "MailServer",
+            server(&json!({"mailStore": {"uid": 901}})),
+            json!({"mailStore": {"layout": "Address"}}),
+            "keep the layout",
+        ),
+    ];
+    for (kind, spec, change, sentence) in cases {
+        let api = api(&namespace.client, &namespace.name, kind);
+        api.create(&PostParams::default(), &object(kind, &spec)).await.unwrap();
+        let error = api
+            .patch("x", &PatchParams::default(), &Patch::Merge(json!({"spec": change})))
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains(sentence), "{kind}: {error}");
+    }
+}

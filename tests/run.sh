@@ -1,0 +1,170 @@
+#!/bin/bash
+# Everything that is checked, tier by tier. A tier that fails doesn't keep the next from running; one that
+# can't run fails too, unless VMAIL_ALLOW_MISSING_TIERS=1. The last line counts the tests of all tiers.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+project=$(cd "$here/.." && pwd)
+for part in steps paths packages binaries; do
+	# shellcheck source=/dev/null
+	. "$here/cluster/$part.sh"
+done
+
+PASSED=0
+FAILED=0
+FAILED_TIERS=()
+MISSING_TIERS=()
+
+# tier NAME COMMAND...: every `test result:` line of its output is counted.
+tier() {
+	local name=$1 log
+	shift
+	log=$LOGS/test-${name//[^a-z]/-}.log
+	run_logged "$log" "tier: $name" "$@"
+	count_results "$log"
+	if [ "$LAST_STATUS" -ne 0 ]; then
+		tier_failed "$name" "$log"
+	fi
+}
+
+tier_failed() {
+	FAILED_TIERS+=("$1")
+	show_end_of "$2" 60
+	say "    FAILED: $1"
+}
+
+count_results() {
+	local log=$1 passed failed
+	passed=$(sum_of passed "$log")
+	failed=$(sum_of failed "$log")
+	PASSED=$((PASSED + passed))
+	FAILED=$((FAILED + failed))
+	if [ $((passed + failed)) -gt 0 ]; then
+		say "    $passed tests passed, $failed failed"
+	fi
+}
+
+# Cargo's line: `test result: ok. 12 passed; 0 failed; 0 ignored; ...`
+sum_of() {
+	sed -n "s/^test result:.* \([0-9]*\) $1;.*/\1/p" "$2" | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+missing() {
+	say "tier: $1: CAN'T RUN: $2"
+	MISSING_TIERS+=("$1")
+}
+
+check_toolchain() {
+	local component
+	find_on_path cargo "$HOME/.cargo/bin" "Rust 1.94 or later"
+	for component in fmt clippy; do
+		cargo "$component" --version >/dev/null 2>&1 ||
+			fail "cargo $component is missing: rustup component add rustfmt clippy"
+	done
+}
+
+format() {
+	cargo fmt --check
+}
+
+clippy() {
+	cargo clippy --locked --all-targets -- -D warnings
+}
+
+generated_files() {
+	local fresh=$LOGS/generated-crds
+	"$project/deploy/generate-crds.sh" "$fresh"
+	echo "If they differ: make generate"
+	diff -r "$fresh" "$project/crds"
+	diff -r "$fresh" "$project/charts/vmail-operator/files/crds"
+}
+
+chart() {
+	helm lint --strict "$project/charts/vmail-operator"
+	helm template vmail-operator "$project/charts/vmail-operator" >/dev/null
+}
+
+unit_tests() {
+	cargo test --locked --lib --bins
+}
+
+# Each module of tests/integration that has tests is a tier.
+integration_tests() {
+	local module
+	tier "integration tests compile" cargo test --locked --no-run --test integration
+	[ "$LAST_STATUS" -eq 0 ] || return 0
+	for module in $(integration_modules); do
+		tier "integration tests: $module" \
+			env VMAIL_BIN_DIR="$BIN" cargo test --locked --test integration -- "$module::"
+	done
+}
+
+integration_modules() {
+	cargo test --quiet --locked --test integration -- --list --format terse |
+		sed -n 's/^\([a-z_]*\)::.*: test$/\1/p' | sort -u
+}
+
+on_own_cluster() {
+	use_cluster test
+	trap 'cluster down test' EXIT
+	if start_cluster; then
+		KUBECONFIG=$KUBECONFIG_FILE integration_tests
+	else
+		FAILED_TIERS+=("cluster")
+	fi
+	trap - EXIT
+	cluster down test || FAILED_TIERS+=("cluster down")
+}
+
+start_cluster() {
+	"$project/deploy/images/build.sh" &&
+		cluster up test &&
+		cluster load test "$IMAGES"/vmail-{operator,postfix,mariadb}.tar
+}
+
+cluster() {
+	"$here/cluster/cluster" "$@"
+}
+
+totals() {
+	local status=0
+	if [ "${#FAILED_TIERS[@]}" -gt 0 ]; then
+		say "failed tiers: $(join_names "${FAILED_TIERS[@]}")"
+		status=1
+	fi
+	if [ "${#MISSING_TIERS[@]}" -gt 0 ]; then
+		say "tiers that could not run: $(join_names "${MISSING_TIERS[@]}")"
+		[ "${VMAIL_ALLOW_MISSING_TIERS:-}" = 1 ] || status=1
+	fi
+	say "all of it took $(($(date +%s) - VMAIL_STARTED)) s"
+	echo "$PASSED passed, $FAILED failed"
+	return "$status"
+}
+
+join_names() {
+	local IFS=,
+	echo "$*"
+}
+
+main() {
+	cd "$project"
+	install_packages
+	check_toolchain
+	build_binaries
+	PATH=$BIN:$PATH
+	tier "format" format
+	tier "clippy" clippy
+	tier "generated files" generated_files
+	tier "chart" chart
+	tier "unit and property tests" unit_tests
+	if [ "${VMAIL_CLUSTER:-}" = existing ] && [ -n "${KUBECONFIG:-}" ]; then
+		integration_tests
+	elif [ "$(id -u)" -eq 0 ]; then
+		on_own_cluster
+	else
+		missing "integration tests" "they need root, or VMAIL_CLUSTER=existing and KUBECONFIG"
+	fi
+	totals
+}
+
+main "$@"
