@@ -35,4 +35,5 @@ pub mod telemetry;
 pub mod watches;
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "a spec is written where it is passed")]
 mod testing;

@@ -1,6 +1,7 @@
 //! Passwords out of Secrets: fetched when they are needed, hashed, and never kept.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -41,16 +42,15 @@ pub async fn resolve(
     for request in requests {
         let reference = request.want.source.reference();
         let id = (&*request.want.namespace, reference.name.as_str());
-        if !secrets.contains_key(&id) {
-            let secret = Api::<Secret>::namespaced(client.clone(), id.0).get_opt(id.1).await?;
-            secrets.insert(id, secret);
-        }
-        let data = secrets.get(&id).and_then(Option::as_ref).and_then(|secret| secret.data.as_ref());
+        let secret = match secrets.entry(id) {
+            Entry::Occupied(fetched) => fetched.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(Api::<Secret>::namespaced(client.clone(), id.0).get_opt(id.1).await?)
+            }
+        };
+        let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
         let value = data.and_then(|data| data.get(&reference.key));
-        resolved.insert(
-            request.username.to_owned(),
-            answer(request, secrets.get(&id).is_some_and(Option::is_some), value),
-        );
+        resolved.insert(request.username.to_owned(), answer(request, secret.is_some(), value));
     }
     Ok(resolved)
 }

@@ -222,7 +222,7 @@ impl KeyPlanner<'_> {
     fn write(&mut self, want: &Want) -> Option<Verdict> {
         let id = self.id(want.row.table());
         let (current, owner) = (self.current.rows.get(&id), self.current.owners.get(&id));
-        let mut owned = OwnerRow {
+        let mut ownership = OwnerRow {
             table: id.0,
             key: id.1.clone(),
             server: self.terms.server.to_string(),
@@ -238,12 +238,14 @@ impl KeyPlanner<'_> {
             (Row::Mailbox(row), current) => {
                 let current = current.and_then(as_mailbox);
                 let (password, written, missing) = self.password(want, current, owner);
-                owned.password = written.then(|| password_fingerprint(&password)).unwrap_or_default();
+                if written {
+                    ownership.password = password_fingerprint(&password);
+                }
                 verdict = missing;
                 Row::Mailbox(MailboxRow { password, ..row.clone() })
             }
             (Row::Alias(row), current) => {
-                owned.goto.clone_from(&row.goto);
+                ownership.goto.clone_from(&row.goto);
                 match current.and_then(as_alias) {
                     Some(current) if want.keep_foreign_targets => Row::Alias(merge(row, current, owner)),
                     _ => Row::Alias(row.clone()),
@@ -252,14 +254,14 @@ impl KeyPlanner<'_> {
             (Row::Domain(row), _) => Row::Domain(row.clone()),
         };
         if current != Some(&row) {
-            if owner.is_some_and(|owner| owner.desired == owned.desired) {
+            if owner.is_some_and(|owner| owner.desired == ownership.desired) {
                 self.plan.drifted.push(id);
             }
             self.log(if current.is_some() { Change::Edit } else { Change::Create }, row.table());
             self.plan.upserts.push(row);
         }
-        if owner != Some(&owned) {
-            self.plan.owned.push(owned);
+        if owner != Some(&ownership) {
+            self.plan.owned.push(ownership);
         }
         verdict
     }

@@ -30,10 +30,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Arguments of `vmail-operator run`.
 #[derive(Args, Debug)]
 pub struct RunArguments {
-    /// Image of the Postfix pods, for MailServers that name none
+    /// Image of the Postfix pods, for a MailServer that names none
     #[arg(long, env = "VMAIL_POSTFIX_IMAGE")]
     pub postfix_image: String,
-    /// Image of the embedded MariaDB, for MailServers that name none
+    /// Image of the embedded MariaDB, for a MailServer that names none
     #[arg(long, env = "VMAIL_MARIADB_IMAGE")]
     pub mariadb_image: String,
     /// Namespace of the Lease that decides which replica works
@@ -51,7 +51,7 @@ pub struct RunArguments {
     /// Seconds between two full comparisons of the tables with what is declared
     #[arg(long, env = "VMAIL_DRIFT_CHECK_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub drift_check_seconds: u64,
-    /// Form of the log; RUST_LOG filters it (default: info)
+    /// Form of the log; `RUST_LOG` filters it (default: info)
     #[arg(long, env = "VMAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
@@ -138,7 +138,7 @@ async fn lead(
     tracing::info!("leading");
     let lost = async {
         while leading.wait_for(|leading| !leading).await.is_err() {
-            std::future::pending::<()>().await
+            std::future::pending::<()>().await;
         }
     };
     let result = tokio::select! {
@@ -176,7 +176,8 @@ async fn work(
         reports,
         arguments.postfix_image.clone(),
         arguments.mariadb_image.clone(),
-    );
+    )
+    .within(arguments.watch_namespace.clone());
     let result = server::run(controller, shutdown.cancelled_owned()).await;
     if tokio::time::timeout(STOP_LIMIT, loops).await.is_err() {
         tracing::warn!("a set loop did not end in time");

@@ -22,7 +22,7 @@ fn metadata(namespace: &str, name: &str, created: i64) -> Value {
     })
 }
 
-fn object<K: serde::de::DeserializeOwned>(namespace: &str, name: &str, created: i64, spec: Value) -> K {
+fn object<K: serde::de::DeserializeOwned>(namespace: &str, name: &str, created: i64, spec: &Value) -> K {
     serde_json::from_value(json!({"metadata": metadata(namespace, name, created), "spec": spec})).unwrap()
 }
 
@@ -41,23 +41,23 @@ impl World {
     }
 
     pub(crate) fn server(&mut self, namespace: &str, name: &str, spec: Value) {
-        let server: MailServer = object(namespace, name, 0, spec);
-        self.index.apply_server(ObjectName::of(&server), (&server).into());
+        let server: MailServer = object(namespace, name, 0, &spec);
+        self.index.apply_server(&ObjectName::of(&server), (&server).into());
     }
 
     pub(crate) fn domain(&mut self, namespace: &str, name: &str, created: i64, spec: Value) {
-        let domain: MailDomain = object(namespace, name, created, spec);
+        let domain: MailDomain = object(namespace, name, created, &spec);
         self.index.apply_domain(ObjectName::of(&domain), (&domain).into());
     }
 
     pub(crate) fn mailbox(&mut self, namespace: &str, name: &str, created: i64, spec: Value) {
-        let mailbox: Mailbox = object(namespace, name, created, spec);
+        let mailbox: Mailbox = object(namespace, name, created, &spec);
         self.index.apply_mailbox(ObjectName::of(&mailbox), (&mailbox).into());
         assert_eq!(mailbox.name_any(), name);
     }
 
     pub(crate) fn alias(&mut self, namespace: &str, name: &str, created: i64, spec: Value) {
-        let alias: MailAlias = object(namespace, name, created, spec);
+        let alias: MailAlias = object(namespace, name, created, &spec);
         self.index.apply_alias(ObjectName::of(&alias), (&alias).into());
     }
 }

@@ -158,10 +158,10 @@ async fn follow<K, S>(
                 index.listed(sink.name());
             }
             Ok(Some(Event::Apply(object))) => {
-                index.update(|index| sink.apply(index, ObjectName::of(&object), object))
+                index.update(|index| sink.apply(index, ObjectName::of(&object), object));
             }
             Ok(Some(Event::Delete(object))) => {
-                index.update(|index| sink.remove(index, &ObjectName::of(&object)))
+                index.update(|index| sink.remove(index, &ObjectName::of(&object)));
             }
             Ok(None) => return,
             Err(error) => tracing::warn!(watch = sink.name(), %error, "watch interrupted, trying again"),
@@ -180,9 +180,9 @@ impl Sink<DeserializeGuard<MailServer>> for Servers {
         match object.0 {
             // A server that is being deleted is served no more: its rows stay for whoever comes after it.
             Ok(server) if server.meta().deletion_timestamp.is_some() => index.remove_server(&name),
-            Ok(server) => index.apply_server(name, ServerRow::from(&server)),
+            Ok(server) => index.apply_server(&name, ServerRow::from(&server)),
             Err(invalid) => {
-                tracing::warn!(%name, error = %invalid.error, "MailServer can't be parsed, its last readable form counts")
+                tracing::warn!(%name, error = %invalid.error, "MailServer can't be parsed, its last readable form counts");
             }
         }
     }

@@ -19,7 +19,7 @@ usage() {
 
 # Its own storage, and chroot isolation: works without systemd, in a container, beside any other buildah.
 image_tool() {
-	BUILDAH_ISOLATION=chroot buildah --root "$IMAGES/storage" --runroot "$IMAGES/run" "$@"
+	BUILDAH_ISOLATION=chroot timeout 1200 buildah --root "$IMAGES/storage" --runroot "$IMAGES/run" "$@"
 }
 
 build_binary() {
@@ -34,13 +34,14 @@ make_base() {
 }
 
 make_base_now() {
-	if timeout 30 buildah --root "$IMAGES/storage" --runroot "$IMAGES/run" pull --quiet "$BASE"; then
+	if image_tool pull --quiet "$BASE"; then
 		return 0
 	fi
 	echo "no registry answers: making $BASE from Debian's packages"
 	local context=$IMAGES/context/base
+	rm -rf "$context"
 	mkdir -p "$context"
-	mmdebstrap --variant=minbase --include=ca-certificates \
+	TMPDIR=$context mmdebstrap --variant=minbase --include=ca-certificates \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
 		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 		trixie "$context/base.tar"
@@ -83,6 +84,9 @@ build_image_now() {
 	! needs_binary "$image" || cp "$BINARY" "$context/vmail-operator"
 	[ "$image" != pause ] || cp "$(command -v catatonit)" "$context/catatonit"
 	image_tool build --pull=never --layers --network host --tag "$name" --file "$here/$image/Containerfile" "$context"
+	# What earlier builds, finished or killed, left in the storage.
+	image_tool rm --all >/dev/null
+	image_tool rmi --prune >/dev/null
 	rm -f "$archive.new"
 	image_tool push "$name" "docker-archive:$archive.new:$name"
 	mv "$archive.new" "$archive"

@@ -183,7 +183,7 @@ pub struct MailStore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
-    /// Access modes of the volume. Default: ReadWriteOnce.
+    /// Access modes of the volume. Default: `ReadWriteOnce`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4))]
     pub access_modes: Option<Vec<AccessMode>>,
@@ -268,7 +268,7 @@ pub struct Postfix {
     /// Any other main.cf parameter, as in `smtpd_client_connection_count_limit: "20"`. Those that the operator sets are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.all(name, name.matches('^[a-z][a-z0-9_]*$'))").message("write parameter names of lower-case letters, digits and _ as in postconf(5)"))]
-    #[x_kube(validation = Rule::new(&owned_parameters_rule()).message("these are set by the operator from other fields, leave them out: virtual_*, smtpd_relay_restrictions, mynetworks (trustedNetworks), myhostname (hostname), message_size_limit (messageSizeLimit), mydestination, and the paths, users and commands of Postfix (docs/postfix.md lists all)"))]
+    #[x_kube(validation = Rule::new(owned_parameters_rule()).message("these are set by the operator from other fields, leave them out: virtual_*, smtpd_relay_restrictions, mynetworks (trustedNetworks), myhostname (hostname), message_size_limit (messageSizeLimit), mydestination, and the paths, users and commands of Postfix (docs/postfix.md lists all)"))]
     #[x_kube(validation = Rule::new("self.all(name, !self[name].matches('[\\\\x00-\\\\x1f\\\\x7f$]') && !self[name].matches('^[ #]'))").message("write each value on one line, without control characters, without $ (write the value itself) and not beginning with # or a space"))]
     #[schemars(extend("maxProperties" = 64), extend("additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub parameters: Option<BTreeMap<String, String>>,

@@ -12,7 +12,7 @@ fn alias_row(desired: &Desired) -> &AliasRow {
         Row::Alias(row) => Some(row),
         _ => None,
     });
-    rows.last().unwrap()
+    rows.reduce(|_, row| row).unwrap()
 }
 
 fn reasons(desired: &Desired) -> Vec<(String, Reason)> {

@@ -60,14 +60,14 @@ pub struct Index {
 
 impl Index {
     /// A `MailServer` appeared or changed.
-    pub fn apply_server(&mut self, name: ObjectName, row: ServerRow) {
-        if self.servers.get(&name) == Some(&row) {
+    pub fn apply_server(&mut self, name: &ObjectName, row: ServerRow) {
+        if self.servers.get(name) == Some(&row) {
             return;
         }
         let is_new = self.servers.insert(name.clone(), row).is_none();
         self.work.entry(name.clone()).or_default().all = true;
         if is_new {
-            self.mark_domains_naming(&name);
+            self.mark_domains_naming(name);
         }
     }
 
@@ -328,8 +328,8 @@ impl Index {
     /// All keys that anything declares and that `server` serves, in order.
     #[must_use]
     pub fn keys_of(&self, server: &ObjectName) -> Vec<Key> {
-        let served = self.by_domain.iter().filter(|(domain, _)| self.server_of(domain) == Some(server));
-        served.flat_map(|(domain, entry)| entry.keys(domain)).collect()
+        let domains = self.by_domain.iter().filter(|(domain, _)| self.server_of(domain) == Some(server));
+        domains.flat_map(|(domain, entry)| entry.keys(domain)).collect()
     }
 
     fn mark(&mut self, key: Key) {

@@ -84,7 +84,7 @@ fn insert(current: &mut Current, row: Row) {
     current.rows.insert((row.table(), row.key().to_owned()), row);
 }
 
-fn alfred(world: &mut World, extra: Value) {
+fn alfred(world: &mut World, extra: &Value) {
     let mut spec = json!({"address": "alfred@alpha.example.org"});
     spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     world.mailbox("mail", "alfred", 2, spec);
@@ -93,13 +93,13 @@ fn alfred(world: &mut World, extra: Value) {
 #[test]
 fn targets_of_others_in_an_identity_row_stay() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, json!({"forwardTo": ["b@elsewhere.org"]}));
+    alfred(&mut world, &json!({"forwardTo": ["b@elsewhere.org"]}));
     sync(&world, &mut current);
     let mut row = alias(&current, "alfred@alpha.example.org");
     row.goto.push_str(",alfred#alpha.example.org@vacation.example.org");
     insert(&mut current, Row::Alias(row.clone()));
     assert!(full(&world, &current).plan.is_empty(), "somebody else's target is no drift");
-    alfred(&mut world, json!({}));
+    alfred(&mut world, &json!({}));
     sync(&world, &mut current);
     assert_eq!(
         alias(&current, "alfred@alpha.example.org").goto,
@@ -114,7 +114,7 @@ fn a_row_that_was_there_is_left_alone_or_adopted() {
         &mut current,
         unmanaged_alias("alfred@alpha.example.org", "alfred@alpha.example.org,x@elsewhere.org"),
     );
-    alfred(&mut world, json!({}));
+    alfred(&mut world, &json!({}));
     let planned = full(&world, &current);
     let verdict = planned.verdicts.iter().find(|verdict| verdict.object.kind == Kind::Mailbox).unwrap();
     assert_eq!(verdict.reason, Reason::RowExists);
@@ -129,7 +129,7 @@ fn a_row_that_was_there_is_left_alone_or_adopted() {
 #[test]
 fn drift_is_mended_and_told_from_a_changed_wish() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, json!({"displayName": "Alfred"}));
+    alfred(&mut world, &json!({"displayName": "Alfred"}));
     sync(&world, &mut current);
     let synced = current.clone();
     current.rows.remove(&(Table::Mailbox, "alfred@alpha.example.org".into()));
@@ -137,7 +137,7 @@ fn drift_is_mended_and_told_from_a_changed_wish() {
     assert_eq!(planned.plan.drifted, [(Table::Mailbox, "alfred@alpha.example.org".into())]);
     apply(&mut current, &planned.plan);
     assert_eq!(current, synced);
-    alfred(&mut world, json!({"displayName": "Alfred the Great"}));
+    alfred(&mut world, &json!({"displayName": "Alfred the Great"}));
     let planned = full(&world, &current);
     assert_eq!((planned.plan.upserts.len(), planned.plan.drifted.len()), (1, 0));
 }
@@ -146,7 +146,7 @@ fn drift_is_mended_and_told_from_a_changed_wish() {
 fn deletion_policies_delete_disable_or_retain() {
     for (policy, left) in [("Delete", None), ("Disable", Some(false)), ("Retain", Some(true))] {
         let (mut world, mut current) = (World::with_alpha(), Current::default());
-        alfred(&mut world, json!({"deletionPolicy": policy}));
+        alfred(&mut world, &json!({"deletionPolicy": policy}));
         sync(&world, &mut current);
         world.index.remove_mailbox(&ObjectName::new("mail", "alfred"));
         sync(&world, &mut current);
@@ -159,7 +159,7 @@ fn deletion_policies_delete_disable_or_retain() {
 #[test]
 fn an_object_that_cannot_be_parsed_keeps_its_rows() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, json!({}));
+    alfred(&mut world, &json!({}));
     sync(&world, &mut current);
     let mut restarted = World::with_alpha();
     let id = ObjectId { kind: Kind::Mailbox, name: ObjectName::new("mail", "alfred") };
@@ -172,7 +172,7 @@ fn an_object_that_cannot_be_parsed_keeps_its_rows() {
 #[test]
 fn a_row_of_another_cluster_is_never_touched() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, json!({}));
+    alfred(&mut world, &json!({}));
     sync(&world, &mut current);
     for owner in current.owners.values_mut() {
         owner.server = owner.server.replace("cluster/", "elsewhere/");
@@ -187,7 +187,7 @@ fn a_row_of_another_cluster_is_never_touched() {
 #[test]
 fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, json!({"passwordHashSecretKeyRef": {"name": "hashes", "key": "alfred"}}));
+    alfred(&mut world, &json!({"passwordHashSecretKeyRef": {"name": "hashes", "key": "alfred"}}));
     let key = Key::from_row("alfred@alpha.example.org").unwrap();
     let needs = |world: &World, current: &Current| {
         desired(&world.index, &myhost(), &key).wants.iter().any(|want| needs_password(want, current))
@@ -300,7 +300,9 @@ fn take(world: &mut World, step: &Step) {
 fn world_after(steps: &[Step]) -> World {
     let mut world = World::default();
     world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
-    steps.iter().for_each(|step| take(&mut world, step));
+    for step in steps {
+        take(&mut world, step);
+    }
     world
 }
 

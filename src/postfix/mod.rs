@@ -1,1 +1,84 @@
-//! Placeholder.
+//! Postfix's configuration as text.
+//!
+//! Pure: a `MailServer` in, the files of a Postfix configuration directory out; the same input gives the same bytes.
+//! No IO, no clock, and no secret: the account that Postfix reads the tables with is joined in by the agent, with
+//! [`queries::credential_lines`]. No value of a manifest can add a line, a parameter, a query or a path: each one
+//! passes a check of this room, whatever the schema let through.
+
+use std::collections::BTreeMap;
+
+use crate::api::mail_server::{MailServerSpec, TlsMode};
+use crate::object::ObjectName;
+use crate::plan::fingerprint::digest;
+
+mod main_cf;
+mod master_cf;
+mod networks;
+pub mod queries;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use text::Error;
+
+/// Postfix's configuration directory in its pod: the agent writes it, in memory.
+pub const CONFIG_DIRECTORY: &str = "/run/vmail/postfix";
+
+/// Main parameters, postconf(5).
+pub const MAIN_CF: &str = "main.cf";
+
+/// Daemons, master(5).
+pub const MASTER_CF: &str = "master.cf";
+
+/// Address that the agent's probe connects from: its lines in the mail log are told apart by it, and no limit on
+/// clients applies to it. Loopback, so no other pod can come from it.
+pub const PROBE_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 2);
+
+/// The database that look-ups go to, as Postfix reaches it.
+#[derive(Clone, Copy, Debug)]
+pub struct DatabaseEndpoint<'a> {
+    /// Host name or IPv4 address.
+    pub host: &'a str,
+    /// TCP port.
+    pub port: u16,
+    /// Name of the database.
+    pub name: &'a str,
+    /// How the server's certificate is checked; `None`: no TLS is asked for.
+    pub tls: Option<TlsMode>,
+}
+
+/// The files of a configuration directory, without credentials.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RenderedConfig {
+    /// Text by file name.
+    pub files: BTreeMap<String, String>,
+    /// [`hash`] of the files.
+    pub hash: String,
+}
+
+/// Renders the Postfix configuration of the `MailServer` called `name`.
+///
+/// # Errors
+/// [`Error`] names the field with a value that can't be written safely; the schema refuses all of these already.
+pub fn render(
+    name: &ObjectName,
+    spec: &MailServerSpec,
+    database: &DatabaseEndpoint<'_>,
+) -> Result<RenderedConfig, Error> {
+    let mut files = BTreeMap::from([
+        (MAIN_CF.to_owned(), main_cf::render(name, spec)?),
+        (MASTER_CF.to_owned(), master_cf::TEXT.to_owned()),
+    ]);
+    for (file, query) in queries::ALL {
+        files.insert(file.to_owned(), queries::render(query, database)?);
+    }
+    let hash = hash(&files);
+    Ok(RenderedConfig { files, hash })
+}
+
+/// Identity of a configuration: the first 16 hexadecimal digits of a SHA-256 over names and texts.
+#[must_use]
+pub fn hash(files: &BTreeMap<String, String>) -> String {
+    digest(&files.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()]).collect::<Vec<_>>())
+}

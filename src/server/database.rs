@@ -3,8 +3,10 @@
 use crate::api::SecretKeyReference;
 use crate::api::mail_server::{MailServerSpec, TlsMode};
 use crate::object::ObjectName;
+use crate::postfix::DatabaseEndpoint;
+use crate::server::build::names;
 
-/// Default port of MariaDB and MySQL.
+/// Default port of `MariaDB` and `MySQL`.
 pub const DEFAULT_PORT: u16 = 3306;
 
 /// Default name of the database.
@@ -29,6 +31,15 @@ pub struct Endpoint {
     pub embedded: bool,
 }
 
+impl Endpoint {
+    /// What of it the renderer of Postfix's configuration needs.
+    #[must_use]
+    pub fn for_postfix(&self) -> DatabaseEndpoint<'_> {
+        let tls = self.tls.as_ref().map(|(mode, _)| *mode);
+        DatabaseEndpoint { host: &self.host, port: self.port, name: &self.database, tls }
+    }
+}
+
 /// The database of a `MailServer`.
 #[must_use]
 pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Endpoint {
@@ -47,11 +58,11 @@ pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Endpoint {
             embedded: false,
         },
         None => Endpoint {
-            host: format!("{name}-database.{namespace}.svc"),
+            host: names::database_host(name, namespace),
             port: DEFAULT_PORT,
             database: DEFAULT_DATABASE.to_owned(),
-            writer_secret: format!("{name}-database-writer"),
-            reader_secret: format!("{name}-database-reader"),
+            writer_secret: names::writer_secret(name),
+            reader_secret: names::reader_secret(name),
             tls: None,
             embedded: true,
         },

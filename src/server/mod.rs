@@ -1,15 +1,253 @@
-//! Placeholder.
-#![allow(missing_docs)]
+//! The `MailServer` controller: validate -> build -> apply -> status.
+//!
+//! Few objects, each owning Kubernetes objects: an ordinary controller. The middle ([`validate`], [`build`], [`pods`],
+//! [`status`]) is pure; [`accounts`], [`credentials`] and [`apply`] speak with the API server,
+//! [`agent`] with the Postfix pod. Rows of the tables are the
+//! set loop's; what it found arrives as reports, and this room alone writes a `MailServer`'s status.
+//!
+//! Owned objects go with their `MailServer` by owner references, so there is no finalizer. Claims are not owned: neither
+//! the mail nor the embedded database's data is ever deleted by the operator.
+
+pub mod accounts;
+pub mod agent;
+pub mod apply;
+pub mod build;
+pub mod credentials;
 pub mod database;
-#[derive(Debug, thiserror::Error)]
-pub enum Error {}
-pub struct Context;
+mod error;
+pub mod pods;
+pub mod status;
+pub mod validate;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{self, Action, Config};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+
+use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus};
+use crate::object::ObjectName;
+use crate::postfix;
+use crate::report::{Finding, Reports};
+use apply::bounded;
+use build::names::{Component, INSTANCE_LABEL, MANAGED_SELECTOR};
+pub use error::Error;
+use status::Observed;
+use validate::Images;
+
+/// Servers that are worked on at once.
+const CONCURRENCY: u16 = 4;
+
+/// Shortest and longest rest after a failure; it doubles from one to the next.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+
+/// What every reconciliation shares.
+pub struct Context {
+    client: Client,
+    reports: Reports,
+    /// Where servers are looked for; `None`: in all namespaces.
+    namespace: Option<String>,
+    images: Images,
+    recorder: Recorder,
+    /// Failures in a row, by server.
+    failures: Mutex<BTreeMap<ObjectName, u32>>,
+}
+
 impl Context {
-    pub fn new(_: kube::Client, _: crate::report::Reports, _: String, _: String) -> Self {
-        Self
+    /// A context for all namespaces, with no failures so far. The images are for servers that name none.
+    #[must_use]
+    pub fn new(client: Client, reports: Reports, postfix_image: String, mariadb_image: String) -> Self {
+        let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
+        let images = Images { postfix: postfix_image, mariadb: mariadb_image };
+        Self { client, reports, namespace: None, images, recorder, failures: Mutex::default() }
+    }
+
+    /// The same for the servers of one namespace only, if one is given.
+    #[must_use]
+    pub fn within(self, namespace: Option<String>) -> Self {
+        Self { namespace, ..self }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    fn succeeded(&self, server: &ObjectName) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
+    }
+
+    /// How long to rest after one more failure.
+    fn failed(&self, server: &ObjectName) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(server.clone()).or_default();
+        let rest = BACK_OFF.0.saturating_mul(2_u32.saturating_pow(*count)).min(BACK_OFF.1);
+        *count = count.saturating_add(1);
+        rest
     }
 }
-pub async fn run(_: Context, stop: impl Future<Output = ()>) -> Result<(), Error> {
-    stop.await;
+
+/// Keeps every `MailServer`'s workloads true until `shutdown`; ends what is under way first.
+///
+/// # Errors
+/// When `MailServer`s can't be listed at the start: the API server is not there, or the kind or the right to list is
+/// missing. Later failures are logged and tried again.
+pub async fn run(
+    context: Context,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) -> Result<(), Error> {
+    bounded("MailServers", context.api::<MailServer>().list(&ListParams::default().limit(1))).await?;
+    let managed = || watcher::Config::default().labels(MANAGED_SELECTOR);
+    Controller::new(context.api::<DeserializeGuard<MailServer>>(), watcher::Config::default().any_semantic())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .owns(context.api::<StatefulSet>(), managed())
+        .owns(context.api::<Service>(), managed())
+        .owns(context.api::<ConfigMap>(), managed())
+        .owns(context.api::<PartialObjectMeta<Secret>>(), managed())
+        .watches(context.api::<Pod>(), managed(), |pod| server_of(&pod))
+        .reconcile_all_on(context.reports.changed())
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile, |server, error, context| back_off(&server, error, &context), Arc::new(context))
+        .for_each(log_interruption)
+        .await;
+    Ok(())
+}
+
+/// A watch that is interrupted begins anew by itself; that a server failed is logged where its rest is decided.
+async fn log_interruption<T, Q: std::error::Error>(result: Result<T, controller::Error<Error, Q>>) {
+    if let Err(controller::Error::QueueError(error)) = result {
+        tracing::warn!(%error, "watch of the MailServers or of what they own interrupted, trying again");
+    }
+}
+
+/// The server that a pod belongs to: its `StatefulSet` is what owns it, so its labels tell.
+fn server_of(pod: &Pod) -> Option<ObjectRef<DeserializeGuard<MailServer>>> {
+    let name = pod.labels().get(INSTANCE_LABEL)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}
+
+async fn reconcile(
+    object: Arc<DeserializeGuard<MailServer>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let server = match &object.0 {
+        Ok(server) => server,
+        Err(invalid) => {
+            tracing::warn!(server = object.name_any(), error = %invalid.error, "MailServer can't be parsed, its workloads are left as they are");
+            return Ok(Action::await_change());
+        }
+    };
+    if server.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    // The objects are large: pinned, they don't lie on the stack of every task.
+    let made = Box::pin(make(server, &context)).await;
+    let mut next = status::RESYNC;
+    if let Some(observed) = observe(server, &context, &made).await? {
+        next = observed.look_again_after();
+        update_status(server, &context, status::status(server, observed, Timestamp::now())).await?;
+    }
+    made?;
+    context.succeeded(&ObjectName::of(server));
+    Ok(Action::requeue(next))
+}
+
+fn back_off(server: &DeserializeGuard<MailServer>, error: &Error, context: &Context) -> Action {
+    let name = ObjectName::of(server);
+    let rest = context.failed(&name);
+    tracing::warn!(server = %name, %error, again_after_seconds = rest.as_secs(), "MailServer not reconciled");
+    Action::requeue(rest)
+}
+
+/// What became of a server's objects.
+struct Made {
+    config_hash: String,
+    credentials: Option<Finding>,
+}
+
+async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
+    let validated = validate::validate(server, &context.images)?;
+    let config = postfix::render(&validated.name, &server.spec, &validated.endpoint.for_postfix())?;
+    let accounts = match validated.database {
+        Some(_) => Some(accounts::ensure(&context.client, &validated).await?),
+        None => None,
+    };
+    let objects = build::build(&validated, &config, accounts.as_ref());
+    Box::pin(apply::apply(&context.client, &validated, objects)).await?;
+    let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
+    apply::touch(&context.client, &pods, &config.hash).await?;
+    let credentials = credentials::obstacle(&context.client, &validated).await?;
+    Ok(Made { config_hash: config.hash, credentials })
+}
+
+/// What there is to tell; `None` after a failure that says nothing about the server, as an outage of the API server.
+async fn observe(
+    server: &MailServer,
+    context: &Context,
+    made: &Result<Made, Error>,
+) -> Result<Option<Observed>, Error> {
+    let name = ObjectName::of(server);
+    let postfix = apply::pods(&context.client, &name, Component::Postfix).await?;
+    let (config, config_hash, credentials) = match made {
+        Ok(Made { config_hash, credentials }) => {
+            let agent = agent::status(&postfix).await;
+            let config = agent::config_finding(agent.as_ref(), config_hash);
+            (config, Some(config_hash.clone()), credentials.clone())
+        }
+        Err(error) => match error.finding() {
+            Some(finding) => (finding, None, None),
+            None => return Ok(None),
+        },
+    };
+    let database = if database::endpoint(&name, &server.spec).embedded {
+        Some(apply::pods(&context.client, &name, Component::MariaDb).await?)
+    } else {
+        None
+    };
+    Ok(Some(Observed {
+        config,
+        config_hash,
+        credentials,
+        report: context.reports.get(&name),
+        postfix: pods::pod_state(&postfix),
+        database: database.as_deref().map(pods::pod_state),
+    }))
+}
+
+async fn update_status(
+    server: &MailServer,
+    context: &Context,
+    status: MailServerStatus,
+) -> Result<(), Error> {
+    if server.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let api = Api::<MailServer>::namespaced(context.client.clone(), &server.namespace().unwrap_or_default());
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = json!({"status": status});
+    bounded("status", api.patch_status(&server.name_any(), &parameters, &Patch::Merge(&patch))).await?;
+    if let Some(event) = status::event(server.status.as_ref(), &status) {
+        let reference = server.object_ref(&());
+        if let Err(error) = bounded("event", context.recorder.publish(&event, &reference)).await {
+            tracing::warn!(server = %ObjectName::of(server), %error, "event not published");
+        }
+    }
     Ok(())
 }

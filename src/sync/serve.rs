@@ -179,5 +179,5 @@ async fn work(
 /// The interval, shortened by up to a tenth.
 fn jittered(interval: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or_default();
-    interval - interval.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0)
+    interval.saturating_sub(interval.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0))
 }

@@ -40,11 +40,13 @@ cluster_processes() {
 	done | sort -un
 }
 
+# A group whose last process has just died may still be busy for a moment.
 remove_cgroups() {
 	local hierarchy
 	for hierarchy in $(cgroup_hierarchies); do
 		[ ! -d "$hierarchy/$CGROUP" ] || find "$hierarchy/$CGROUP" -depth -type d -exec rmdir {} +
 	done
+	[ -z "$(cgroups_left)" ]
 }
 
 cgroups_left() {

@@ -5,7 +5,7 @@
 remove_cluster() {
 	kill_cluster
 	remove_network
-	remove_cgroups
+	wait_for 10 "the end of the control groups" remove_cgroups
 	[ ! -d "$STATE" ] || find "$STATE" -mindepth 1 -maxdepth 1 ! -name var ! -name logs -exec rm -rf {} +
 	[ ! -d "$STATE/var" ] || find "$STATE/var" -mindepth 1 -maxdepth 2 ! -path "$STATE/var/lib" ! -path "$STATE/var/lib/containerd" -exec rm -rf {} +
 }
@@ -22,6 +22,6 @@ check_clean() {
 		mounts_left | sed 's/^/mount /'
 		network_left | sed 's/^/network /'
 	)
-	[ -z "$left" ] || fail "of cluster $CLUSTER this is left:"$'\n'"$left"
+	[ -z "$left" ] || fail "of cluster $CLUSTER $(wc -l <<<"$left") things are left, such as:"$'\n'"$(head -n 20 <<<"$left")"
 	say "nothing of cluster $CLUSTER is left"
 }

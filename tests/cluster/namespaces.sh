@@ -7,10 +7,11 @@ start_namespaces() {
 	ln -sfn /run "$STATE/var/run"
 	rm -f "$STATE/init.pid"
 	(
+		close_inherited
 		join_cgroup "$CGROUP"
 		exec unshare --cgroup --mount --net --uts --pid -- \
 			setsid --fork "$CLUSTER_SOURCE/init.sh" "$CACHE" "$CLUSTER" "$CGROUP"
-	) >"$CLUSTER_LOGS/init.log" 2>&1 </dev/null {LOCK_FD}>&-
+	) >"$CLUSTER_LOGS/init.log" 2>&1 </dev/null
 	wait_for 10 "the cluster's first process" test -s "$STATE/init.pid" || {
 		cat "$CLUSTER_LOGS/init.log" >&2
 		return 1
@@ -22,17 +23,27 @@ enter() {
 	nsenter --target "$(<"$STATE/init.pid")" --pid --mount --net --uts --cgroup -- "$@"
 }
 
+# A daemon must not keep open what its starter's caller holds: a lock, or the pipe that somebody reads to its end.
+close_inherited() {
+	local fd
+	for fd in "/proc/$BASHPID/fd"/*; do
+		fd=${fd##*/}
+		[ "$fd" -le 2 ] || eval "exec $fd>&-"
+	done
+}
+
 # start_daemon NAME COMMAND...: becomes a child of the cluster's first process, so it outlives the
 # shell that started it and is reaped by nobody else.
 start_daemon() {
 	local name=$1
 	shift
 	(
+		close_inherited
 		join_cgroup "$CGROUP/node"
 		# The command's $$ is its number inside the process namespace.
 		# shellcheck disable=SC2016
 		enter setsid --fork sh -c 'echo $$ >"$0"; exec "$@"' "$NODE_STATE/$name.pid" "$@"
-	) >"$CLUSTER_LOGS/$name.log" 2>&1 </dev/null {LOCK_FD}>&-
+	) >"$CLUSTER_LOGS/$name.log" 2>&1 </dev/null
 	wait_for 5 "$name's process number" test -s "$STATE/$name.pid"
 }
 

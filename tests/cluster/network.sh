@@ -20,9 +20,14 @@ make_network() {
 	! enter test -e $filter_bridge || enter sh -c "echo 1 >$filter_bridge"
 }
 
+# The routes go with the link, and the link with the network namespace, but in the kernel's own time.
 remove_network() {
-	# The routes go with the link.
-	! ip link show "$HOST_LINK" >/dev/null 2>&1 || ip link delete "$HOST_LINK"
+	ip link delete "$HOST_LINK" 2>/dev/null || true
+	wait_for 10 "the end of link $HOST_LINK" link_is_gone
+}
+
+link_is_gone() {
+	! ip link show "$HOST_LINK" 2>/dev/null
 }
 
 network_left() {

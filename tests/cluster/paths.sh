@@ -33,15 +33,13 @@ use_cluster() {
 	API_SERVICE_ADDRESS=10.96.$CLUSTER_INDEX.1
 }
 
-# with_lock FILE COMMAND...: one at a time; a second one waits. What the command leaves running
-# would hold the lock too: daemons are started with LOCK_FD closed.
-LOCK_FD=9
+# with_lock FILE COMMAND...: one at a time; a second one waits.
 with_lock() {
 	local file=$1
 	shift
 	mkdir -p "$(dirname "$file")"
 	(
-		flock --wait 1800 $LOCK_FD || fail "somebody has held $file for half an hour"
+		flock --wait 1800 9 || fail "somebody has held $file for half an hour"
 		"$@"
 	) 9>"$file"
 }

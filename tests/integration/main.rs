@@ -9,7 +9,9 @@
 )]
 
 mod cluster;
+mod mail;
 mod mariadb;
 mod operator;
 mod schema;
+mod smtp;
 mod store;

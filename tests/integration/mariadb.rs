@@ -49,13 +49,13 @@ impl MariaDb {
             .expect("mariadb-install-db: `make test` installs mariadb-server-core");
         assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { server: spawn(&data, port), port, directory: directory };
+        let server = Self { server: spawn(&data, port), port, directory };
         server.wait();
         server
     }
 
     fn wait(&self) {
-        let limit = Instant::now() + Duration::from_secs(60);
+        let limit = Instant::now() + Duration::from_mins(1);
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(Instant::now() < limit, "mariadbd does not listen");
             std::thread::sleep(Duration::from_millis(20));

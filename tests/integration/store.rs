@@ -34,7 +34,7 @@ fn mailbox(number: usize) -> Row {
         quota: 102_400_000,
         local_part: format!("u{number}"),
         domain: "alpha.example.org".into(),
-        active: number % 2 == 0,
+        active: number.is_multiple_of(2),
     })
 }
 
@@ -174,7 +174,7 @@ async fn changes_stand_in_postfixadmins_log() {
     );
 }
 
-/// The seed's tables of 2007 (ENGINE= in place of TYPE=): no local_part, no alias.description, int quotas, NULL transport.
+/// The seed's tables of 2007 (ENGINE= in place of TYPE=): no `local_part`, no `alias.description`, int quotas, NULL transport.
 const SEED_TABLES: &str = "
     CREATE TABLE alias (address varchar(255) NOT NULL default '', goto text NOT NULL, domain varchar(255) NOT NULL default '',
       created datetime NOT NULL default '2000-01-01', modified datetime NOT NULL default '2000-01-01', active tinyint(1) NOT NULL default '1',

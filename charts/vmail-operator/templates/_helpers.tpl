@@ -1,0 +1,50 @@
+{{- define "vmail-operator.selectorLabels" -}}
+app.kubernetes.io/name: vmail-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "vmail-operator.labels" -}}
+{{ include "vmail-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{/* Name of what exists once in a cluster: two releases in two namespaces must not share it. */}}
+{{- define "vmail-operator.clusterName" -}}
+{{ .Release.Namespace }}-{{ .Release.Name }}
+{{- end }}
+
+{{/* An image's full name. Argument: a list of the image's values and the root. */}}
+{{- define "vmail-operator.image" -}}
+{{- $image := index . 0 -}}
+{{- $root := index . 1 -}}
+{{ $image.repository }}:{{ $image.tag | default $root.Chart.AppVersion }}
+{{- end }}
+
+{{/* What the operator does in each namespace that it serves, and nothing more. */}}
+{{- define "vmail-operator.rules" -}}
+- apiGroups: [vmail.dev]
+  resources: [mailservers, maildomains, mailboxes, mailaliases]
+  verbs: [get, list, watch]
+- apiGroups: [vmail.dev]
+  resources: [mailservers/status, maildomains/status, mailboxes/status, mailaliases/status]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [configmaps, secrets, services]
+  verbs: [get, list, watch, create, patch]
+# Never deleted by the operator: mail is in them.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, create]
+# Patched so that the kubelet projects a changed ConfigMap at once, deleted to have Postfix try a mended configuration.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}

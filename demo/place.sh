@@ -1,0 +1,36 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the scripts that source this file read what it sets
+# Where the demo runs: in a cluster of its own, or in the user's (VMAIL_CLUSTER=existing and KUBECONFIG).
+
+MAIL_NAMESPACE=mail
+SYSTEM_NAMESPACE=vmail-system
+# Marks the namespaces that the demo made, so that it never touches somebody's own.
+DEMO_LABEL=vmail.dev/demo
+
+cluster_is_ours() {
+	[ "${VMAIL_CLUSTER:-}" != existing ]
+}
+
+use_place() {
+	use_cluster demo
+	if cluster_is_ours; then
+		export KUBECONFIG=$KUBECONFIG_FILE
+	elif [ -z "${KUBECONFIG:-}" ]; then
+		fail "VMAIL_CLUSTER=existing needs KUBECONFIG"
+	fi
+	PATH=$BIN:$PATH
+}
+
+namespace_exists() {
+	kubectl get namespace "$1" >/dev/null 2>&1
+}
+
+refuse_foreign_namespace() {
+	! namespace_exists "$1" || [ -n "$(kubectl get namespace "$1" -o "jsonpath={.metadata.labels['${DEMO_LABEL//./\\.}']}")" ] ||
+		fail "namespace $1 is there already and not the demo's: the demo would replace what is in it"
+}
+
+make_namespace() {
+	namespace_exists "$1" || kubectl create namespace "$1"
+	kubectl label --overwrite namespace "$1" "$DEMO_LABEL=true"
+}

@@ -1,0 +1,291 @@
+//! The configuration: read from the mounts, joined with the credentials, written so that Postfix takes it at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::Error;
+use crate::postfix::queries::{AUTHORITY_FILE, SUFFIX, credential_lines};
+use crate::postfix::{self, MAIN_CF, MASTER_CF};
+
+/// Postfix waits until a file is older than a second before it trusts it; ours are complete when they get their name.
+const AGE: Duration = Duration::from_mins(1);
+
+/// A configuration as it is mounted.
+#[derive(Clone, Eq, PartialEq)]
+pub(super) struct Mounted {
+    files: BTreeMap<String, String>,
+    username: String,
+    password: String,
+    authority: Option<String>,
+}
+
+impl Mounted {
+    /// Reads the `ConfigMap` and the Secret as they are mounted now.
+    pub(super) fn read(config: &Path, credentials: &Path) -> Result<Self, Error> {
+        let (config, credentials) = (current(config)?, current(credentials)?);
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(&config).map_err(Error::file(&config))? {
+            let path = entry.map_err(Error::file(&config))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_file() {
+                files.insert(name, fs::read_to_string(&path).map_err(Error::file(&path))?);
+            }
+        }
+        for name in [MAIN_CF, MASTER_CF] {
+            if !files.contains_key(name) {
+                return Err(Error::file(config.join(name))(io::ErrorKind::NotFound.into()));
+            }
+        }
+        Ok(Self {
+            files,
+            username: without_line_end(&read(&credentials.join("username"))?),
+            password: without_line_end(&read(&credentials.join("password"))?),
+            authority: optional(read(&credentials.join(AUTHORITY_FILE)))?,
+        })
+    }
+
+    /// The operator's hash of the files, credentials not counted.
+    pub(super) fn hash(&self) -> String {
+        postfix::hash(&self.files)
+    }
+
+    /// Text of a file, empty when there is none.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.files.get(name).map_or("", String::as_str)
+    }
+
+    /// Writes everything into a new directory. Files with credentials can be read by root and by Postfix, and by
+    /// nobody else.
+    pub(super) fn write(&self, directory: &Path, postfix_group: Option<u32>) -> Result<(), Error> {
+        let credentials = credential_lines(&self.username, &self.password)
+            .map_err(|(key, error)| Error::Credential { key, error })?;
+        empty(directory).map_err(Error::file(directory))?;
+        for (name, content) in &self.files {
+            let path = directory.join(name);
+            let written = if name.ends_with(SUFFIX) {
+                write(&path, &format!("{content}{credentials}"), 0o440, postfix_group)
+            } else {
+                write(&path, content, 0o444, None)
+            };
+            written.map_err(Error::file(&path))?;
+        }
+        if let Some(authority) = &self.authority {
+            let path = directory.join(AUTHORITY_FILE);
+            write(&path, authority, 0o444, None).map_err(Error::file(&path))?;
+        }
+        Ok(())
+    }
+}
+
+/// The directory that the kubelet's `..data` leads to now: what is in it belongs together, also while it is exchanged.
+fn current(mount: &Path) -> Result<PathBuf, Error> {
+    let data = mount.join("..data");
+    if data.exists() { data.canonicalize().map_err(Error::file(data)) } else { Ok(mount.to_owned()) }
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(Error::file(path))
+}
+
+fn optional(text: Result<String, Error>) -> Result<Option<String>, Error> {
+    match text {
+        Err(Error::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// A Secret that was made from a file often ends with the file's line end, which nobody means.
+fn without_line_end(text: &str) -> String {
+    text.trim_end_matches(['\r', '\n']).to_owned()
+}
+
+fn empty(directory: &Path) -> io::Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory)?;
+    }
+    fs::create_dir_all(directory)?;
+    fs::set_permissions(directory, Permissions::from_mode(0o755))
+}
+
+fn write(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    if group.is_some() {
+        chown(path, None, group)?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.set_modified(SystemTime::now() - AGE)
+}
+
+/// Moves a checked configuration into the directory that Postfix runs with, main.cf last, as it names the others; then
+/// removes what is left of the one before.
+pub(super) fn take(candidate: &Path, active: &Path) -> Result<(), Error> {
+    fs::create_dir_all(active).map_err(Error::file(active))?;
+    let taken = names(candidate)?;
+    let (main, others): (Vec<_>, Vec<_>) = taken.iter().partition(|name| *name == MAIN_CF);
+    for name in others.into_iter().chain(main) {
+        fs::rename(candidate.join(name), active.join(name)).map_err(Error::file(active.join(name)))?;
+    }
+    for stale in names(active)?.difference(&taken) {
+        fs::remove_file(active.join(stale)).map_err(Error::file(active.join(stale)))?;
+    }
+    Ok(())
+}
+
+fn names(directory: &Path) -> Result<BTreeSet<OsString>, Error> {
+    let entries = fs::read_dir(directory).map_err(Error::file(directory))?;
+    entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(Error::file(directory))).collect()
+}
+
+/// The id of a group, from /etc/group.
+pub(super) fn group_id(group: &str) -> Option<u32> {
+    let groups = fs::read_to_string("/etc/group").ok()?;
+    let line = groups.lines().find(|line| line.split(':').next() == Some(group))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Mounts the way the kubelet makes them: `..data` leads to a directory, and every name into `..data`.
+    struct Mounts(tempfile::TempDir);
+
+    impl Mounts {
+        fn new(password: &str) -> Self {
+            let mounts = Self(tempfile::TempDir::new().unwrap());
+            for directory in ["config", "credentials"] {
+                fs::create_dir(mounts.path(directory)).unwrap();
+            }
+            mounts.project(
+                "config",
+                "1",
+                &[
+                    ("main.cf", "myhostname = a.example.org\n"),
+                    ("master.cf", "smtp inet n - n - - smtpd\n"),
+                    ("alias_maps.cf", "query = SELECT 1\n"),
+                ],
+            );
+            mounts.project("credentials", "1", &[("username", "postfixserver\n"), ("password", password)]);
+            mounts
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        /// Exchanges the content of a mount.
+        fn project(&self, mount: &str, version: &str, files: &[(&str, &str)]) {
+            let (mount, version) = (self.path(mount), format!("..{version}"));
+            fs::create_dir(mount.join(&version)).unwrap();
+            for (name, content) in files {
+                fs::write(mount.join(&version).join(name), content).unwrap();
+                if !mount.join(name).is_symlink() {
+                    symlink(format!("..data/{name}"), mount.join(name)).unwrap();
+                }
+            }
+            symlink(version, mount.join("..data_tmp")).unwrap();
+            fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+        }
+
+        fn read(&self) -> Result<Mounted, Error> {
+            Mounted::read(&self.path("config"), &self.path("credentials"))
+        }
+
+        fn write(&self) -> Result<PathBuf, Error> {
+            let candidate = self.path("candidate");
+            self.read()?.write(&candidate, None)?;
+            Ok(candidate)
+        }
+    }
+
+    fn text(directory: &Path, name: &str) -> String {
+        fs::read_to_string(directory.join(name)).unwrap()
+    }
+
+    #[test]
+    fn credentials_stand_in_the_look_up_files_only() {
+        let mounts = Mounts::new("p $#\"'ß=x");
+        let candidate = mounts.write().unwrap();
+        assert_eq!(
+            text(&candidate, "alias_maps.cf"),
+            "query = SELECT 1\nuser = postfixserver\npassword = p $#\"'ß=x\n"
+        );
+        assert_eq!(text(&candidate, "main.cf"), "myhostname = a.example.org\n");
+        let mode = |name: &str| fs::metadata(candidate.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("alias_maps.cf"), mode("main.cf"), mode("")), (0o440, 0o444, 0o755));
+    }
+
+    #[test]
+    fn postfix_need_not_wait_for_the_files_to_age() {
+        let mounts = Mounts::new("x");
+        let candidate = mounts.write().unwrap();
+        for name in names(&candidate).unwrap() {
+            let modified = fs::metadata(candidate.join(name)).unwrap().modified().unwrap();
+            assert!(modified.elapsed().unwrap() > Duration::from_secs(2));
+        }
+    }
+
+    #[test]
+    fn credentials_that_a_look_up_file_would_change_are_refused() {
+        for password in ["", "\n", " hunter2", "hunter2 ", "two\nhunter2", "hunter2\rx"] {
+            let refused = Mounts::new(password).write();
+            assert!(matches!(refused, Err(Error::Credential { key: "password", .. })), "{password:?}");
+            assert!(!refused.unwrap_err().to_string().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn the_authoritys_certificate_comes_along() {
+        let mounts = Mounts::new("x");
+        let before = mounts.read().unwrap();
+        mounts.project(
+            "credentials",
+            "2",
+            &[("username", "postfixserver"), ("password", "x"), ("ca.crt", "PEM")],
+        );
+        assert!(mounts.read().unwrap() != before);
+        assert_eq!(text(&mounts.write().unwrap(), "ca.crt"), "PEM");
+    }
+
+    #[test]
+    fn a_changed_file_or_credential_is_a_change_and_a_new_projection_alone_is_none() {
+        let mounts = Mounts::new("x");
+        let before = mounts.read().unwrap();
+        mounts.project("credentials", "2", &[("username", "postfixserver"), ("password", "x")]);
+        assert!(mounts.read().unwrap() == before);
+        mounts.project("credentials", "3", &[("username", "postfixserver"), ("password", "y")]);
+        assert!(mounts.read().unwrap() != before);
+        assert_eq!(
+            mounts.read().unwrap().hash(),
+            before.hash(),
+            "a password is no part of the operator's hash"
+        );
+    }
+
+    #[test]
+    fn a_mount_without_main_cf_is_an_error_that_names_it() {
+        let mounts = Mounts::new("x");
+        mounts.project("config", "2", &[("master.cf", "")]);
+        assert!(mounts.read().err().unwrap().to_string().contains("main.cf"));
+    }
+
+    #[test]
+    fn a_taken_configuration_replaces_the_one_before() {
+        let mounts = Mounts::new("x");
+        let active = mounts.path("active");
+        take(&mounts.write().unwrap(), &active).unwrap();
+        assert!(active.join("alias_maps.cf").exists());
+        mounts.project("config", "2", &[("main.cf", "myhostname = b.example.org\n"), ("master.cf", "")]);
+        take(&mounts.write().unwrap(), &active).unwrap();
+        assert_eq!(text(&active, "main.cf"), "myhostname = b.example.org\n");
+        assert!(!active.join("alias_maps.cf").exists());
+    }
+}

@@ -1,0 +1,65 @@
+//! Postfix's own commands, always with our configuration directory.
+
+use std::io::PipeWriter;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::process::{Child, Command};
+
+use super::Error;
+use super::children::Children;
+use super::log::is_complaint;
+
+fn command(config: &Path, verb: &str) -> Command {
+    let mut command = Command::new("postfix");
+    command.arg("-c").arg(config).arg(verb);
+    command
+}
+
+/// Asks Postfix whether it could run with a configuration.
+pub(super) async fn check(children: &Children, config: &Path) -> Result<(), Error> {
+    let output = children.output("postfix check", &mut command(config, "check")).await?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    let mut complaints: Vec<&str> =
+        words.lines().filter(|line| is_complaint(line) || is_typing_error(line)).collect();
+    complaints.dedup();
+    if output.status.success() && complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Refused(if complaints.is_empty() {
+            words.trim().to_owned()
+        } else {
+            complaints.join("; ")
+        }))
+    }
+}
+
+/// Postfix only warns of a parameter that it does not know, and runs without what was meant.
+fn is_typing_error(line: &str) -> bool {
+    line.contains("unused parameter")
+}
+
+/// Starts Postfix in the foreground; it logs to `log`.
+pub(super) fn start(children: &Children, config: &Path, log: PipeWriter) -> Result<Child, Error> {
+    let error_log = log.try_clone().map_err(Error::system("postfix start-fg"))?;
+    let mut command = command(config, "start-fg");
+    command.stdin(Stdio::null()).stdout(log).stderr(error_log);
+    children.spawn(&mut command).map_err(Error::system("postfix start-fg"))
+}
+
+/// Makes a running Postfix read its configuration again; sessions go on.
+pub(super) async fn reload(children: &Children, config: &Path) -> Result<(), Error> {
+    let output = children.output("postfix reload", &mut command(config, "reload")).await?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(Error::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    }
+}
+
+/// Asks a running Postfix to end. It fails while Postfix is not quite there yet.
+///
+/// A signal would not do: between the agent and master(8) is a shell, which would die of it alone.
+pub(super) async fn stop(children: &Children, config: &Path) -> Result<bool, Error> {
+    Ok(children.output("postfix stop", &mut command(config, "stop")).await?.status.success())
+}

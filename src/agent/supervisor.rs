@@ -1,0 +1,168 @@
+//! Postfix as a child: started with a checked configuration, given a changed one, ended in order.
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::children::Children;
+use super::config::{self, Mounted};
+use super::http::{self, State};
+use super::log;
+use super::{Error, parameters, postfix};
+use crate::postfix::CONFIG_DIRECTORY;
+
+/// How often the mounts are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long Postfix may take to end; the pod has 30 s.
+const STOP_LIMIT: Duration = Duration::from_secs(25);
+
+/// How long to wait before Postfix is asked to end once more.
+const STOP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Arguments of `agent run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArguments {
+    /// Where the `ConfigMap` is mounted
+    #[arg(long, env = "VMAIL_CONFIG", default_value = "/etc/vmail/config")]
+    pub config: PathBuf,
+    /// Where the Secret of the database account is mounted
+    #[arg(long, env = "VMAIL_CREDENTIALS", default_value = "/etc/vmail/credentials")]
+    pub credentials: PathBuf,
+    /// Postfix's configuration directory, on memory-backed storage; the agent works beside it
+    #[arg(long, env = "VMAIL_CONFIG_DIRECTORY", default_value = CONFIG_DIRECTORY)]
+    pub config_directory: PathBuf,
+    /// Where the kubelet reads why the container ended
+    #[arg(long, env = "VMAIL_TERMINATION_LOG", default_value = "/dev/termination-log")]
+    pub termination_log: PathBuf,
+    /// Address for /healthz, /readyz and /status
+    #[arg(long, env = "VMAIL_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Where Postfix must answer before the pod is ready
+    #[arg(long, env = "VMAIL_SMTP", default_value = "127.0.0.1:25")]
+    pub smtp: SocketAddrV4,
+}
+
+pub(super) async fn run(arguments: RunArguments) -> ExitCode {
+    let termination_log = arguments.termination_log.clone();
+    let Err(error) = Supervisor::new(arguments).run().await else { return ExitCode::SUCCESS };
+    tracing::error!(%error, "the agent ends");
+    if let Err(error) = std::fs::write(termination_log, error.to_string()) {
+        tracing::warn!(%error, "the reason could not be left for the kubelet");
+    }
+    ExitCode::from(error.exit_code())
+}
+
+struct Supervisor {
+    arguments: RunArguments,
+    children: Children,
+    postfix_group: Option<u32>,
+    state: watch::Sender<State>,
+}
+
+impl Supervisor {
+    fn new(arguments: RunArguments) -> Self {
+        Self {
+            arguments,
+            children: Children::default(),
+            postfix_group: config::group_id("postfix"),
+            state: watch::Sender::default(),
+        }
+    }
+
+    async fn run(&self) -> Result<(), Error> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("signals"))?;
+        let mounted = self.mounted()?;
+        self.prepare(&mounted).await?;
+        let (writer, complaints) = log::pass_on().map_err(Error::system("the log"))?;
+        let mut child = postfix::start(&self.children, &self.arguments.config_directory, writer)?;
+        self.running(&mounted);
+        let pages =
+            tokio::spawn(http::serve(self.arguments.listen, self.arguments.smtp, self.state.subscribe()));
+        tokio::select! {
+            status = child.wait() => {
+                let status = status.map_err(Error::system("waiting for Postfix"))?;
+                return Err(Error::Ended { status, complaints: complaints.text() });
+            }
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            result = pages => return Err(http::ended(result)),
+            never = self.follow(mounted) => match never {},
+            never = self.children.reap() => match never {},
+        }
+        self.stop(&mut child).await
+    }
+
+    fn mounted(&self) -> Result<Mounted, Error> {
+        Mounted::read(&self.arguments.config, &self.arguments.credentials)
+    }
+
+    /// Writes a configuration aside, has Postfix check it, and puts it in place.
+    async fn prepare(&self, mounted: &Mounted) -> Result<(), Error> {
+        let candidate = self.arguments.config_directory.with_extension("candidate");
+        let queue = self.arguments.config_directory.with_extension("check");
+        mounted.write(&candidate, self.postfix_group)?;
+        tokio::try_join!(
+            postfix::check(&self.children, &candidate),
+            parameters::check(&self.children, mounted, &candidate, &queue),
+        )?;
+        config::take(&candidate, &self.arguments.config_directory)
+    }
+
+    fn running(&self, mounted: &Mounted) {
+        let hash = mounted.hash();
+        tracing::info!(hash, "configuration taken");
+        self.state.send_replace(State { config_hash: Some(hash), error: None });
+    }
+
+    /// Takes every changed configuration that Postfix accepts; keeps the old one otherwise.
+    async fn follow(&self, mut seen: Mounted) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            // While the kubelet exchanges the mounts a file may be missing; it is there at the next look.
+            let Ok(mounted) = self.mounted() else { continue };
+            if mounted == seen {
+                continue;
+            }
+            match self.exchange(&mounted).await {
+                Ok(()) => self.running(&mounted),
+                Err(error) => {
+                    tracing::error!(%error, "changed configuration not taken, the one before stays");
+                    self.state.send_modify(|state| state.error = Some(error.to_string()));
+                }
+            }
+            seen = mounted;
+        }
+    }
+
+    async fn exchange(&self, mounted: &Mounted) -> Result<(), Error> {
+        self.prepare(mounted).await?;
+        postfix::reload(&self.children, &self.arguments.config_directory).await
+    }
+
+    /// Asks Postfix to end until it does.
+    async fn stop(&self, child: &mut Child) -> Result<(), Error> {
+        tracing::info!("ending Postfix");
+        let limit = Instant::now() + STOP_LIMIT;
+        let ended = timeout_at(limit, async {
+            loop {
+                postfix::stop(&self.children, &self.arguments.config_directory).await?;
+                if let Ok(status) = timeout(STOP_INTERVAL, child.wait()).await {
+                    return status.map_err(Error::system("waiting for Postfix"));
+                }
+            }
+        });
+        let status: ExitStatus = ended.await.unwrap_or(Err(Error::Unstoppable))?;
+        tracing::info!(%status, "Postfix ended");
+        Ok(())
+    }
+}

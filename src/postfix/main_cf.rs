@@ -1,0 +1,156 @@
+//! main.cf: every parameter that this project sets, and why.
+
+use crate::api::mail_server::{LookupTables, MailServerSpec, OWNED_PARAMETERS, Postfix};
+use crate::object::ObjectName;
+
+use super::networks;
+use super::text::{Error, Parameters, is_parameter_name};
+
+/// Postfix's own default of `message_size_limit`, in bytes.
+const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
+
+/// User and group that own the mail.
+const DEFAULT_OWNER: i32 = 901;
+
+const DEFAULT_MINIMUM_UID: i32 = 900;
+
+const DEFAULT_MAIL_STORE: &str = "/var/vmail";
+
+const PATH_RULE: &str = "write an absolute path of letters, digits and . _ -, as in /var/vmail";
+const NETWORK_RULE: &str = "write networks in CIDR notation, as in 10.1.0.0/16";
+const PARAMETER_RULE: &str = "write parameter names of lower-case letters, digits and _ as in postconf(5)";
+const OWNED_RULE: &str = "this is set by the operator from other fields, leave it out";
+
+pub(super) fn render(name: &ObjectName, spec: &MailServerSpec) -> Result<String, Error> {
+    let mut text = Parameters::default();
+    text.header(
+        "metadata.name",
+        &format!("MailServer {name}. Written by vmail-operator: changes here are lost."),
+    )?;
+    process(&mut text);
+    identity(&mut text, spec)?;
+    local_class(&mut text);
+    clients(&mut text, spec.postfix.as_ref())?;
+    virtual_class(&mut text, spec)?;
+    user_parameters(&mut text, spec.postfix.as_ref())?;
+    Ok(text.into_text())
+}
+
+/// How Postfix lives in its pod.
+fn process(text: &mut Parameters) {
+    text.fixed("compatibility_level", "3.6");
+    text.fixed("maillog_file", "/dev/stdout");
+    // A sub-directory, which Postfix makes and owns itself: the volume's root belongs to root.
+    text.fixed("data_directory", "/var/lib/postfix/data");
+    text.fixed("inet_interfaces", "all");
+    // Works as well where IPv6 is switched off.
+    text.fixed("inet_protocols", "all");
+    // Postmaster notices would go to an address that need not exist; the log says the same.
+    text.fixed("notify_classes", "");
+}
+
+fn identity(text: &mut Parameters, spec: &MailServerSpec) -> Result<(), Error> {
+    text.value("hostname", "myhostname", spec.hostname.as_str())?;
+    text.fixed("recipient_delimiter", "+");
+    text.fixed("append_dot_mydomain", "no");
+    text.fixed("biff", "no");
+    let limit = spec.postfix.as_ref().and_then(|postfix| postfix.message_size_limit);
+    text.number("message_size_limit", limit.map_or(DEFAULT_MESSAGE_SIZE_LIMIT, |limit| limit.0));
+    Ok(())
+}
+
+/// Nobody has mail in the pod itself: addresses at localhost and at the pod's own IP addresses are refused. A domain
+/// named in `mydestination` would win over the look-up of virtual domains.
+fn local_class(text: &mut Parameters) {
+    text.fixed("mydestination", "localhost");
+    text.fixed("local_transport", "error:5.1.1 User unknown");
+    text.fixed("local_recipient_maps", "");
+    text.fixed("alias_maps", "");
+    text.fixed("alias_database", "");
+}
+
+/// Who may send what: trusted networks anywhere, all others only to our domains.
+fn clients(text: &mut Parameters, postfix: Option<&Postfix>) -> Result<(), Error> {
+    let trusted = postfix.and_then(|postfix| postfix.trusted_networks.as_deref()).unwrap_or_default();
+    let patterns: Option<Vec<_>> = trusted.iter().map(|network| networks::pattern(network)).collect();
+    let patterns = patterns.ok_or_else(|| Error::new("postfix.trustedNetworks", NETWORK_RULE))?;
+    text.value("postfix.trustedNetworks", "mynetworks", &patterns.join(" "))?;
+    text.fixed("smtpd_relay_restrictions", "permit_mynetworks, reject_unauth_destination");
+    // Else a domain would stand for its sub-domains too.
+    text.fixed("parent_domain_matches_subdomains", "");
+    text.fixed("smtpd_peername_lookup", "no");
+    // The default and PROBE_ADDRESS: limits on clients don't make the pod look unready.
+    text.fixed("smtpd_client_event_limit_exceptions", "$mynetworks, 127.0.0.2");
+    text.fixed("smtp_tls_security_level", "may");
+    text.fixed("disable_vrfy_command", "yes");
+    // Postfix lets RCPT TO:<postmaster>, without a domain, past every restriction, and what can't be delivered then
+    // bounces to a sender who may be forged. With a domain it is an address like any other.
+    text.fixed(
+        "smtpd_command_filter",
+        "regexp:{{/^RCPT TO:\\s*<?\"?postmaster\"?>?(\\s.*)?$$/ RCPT TO:<postmaster@$myhostname>$$1}}",
+    );
+    Ok(())
+}
+
+/// The look-ups of virtual(8) and where it delivers to.
+fn virtual_class(text: &mut Parameters, spec: &MailServerSpec) -> Result<(), Error> {
+    let store = spec.mail_store.as_ref();
+    let path = store.and_then(|store| store.path.as_deref()).unwrap_or(DEFAULT_MAIL_STORE);
+    text.fixed("virtual_transport", "virtual");
+    text.value("mailStore.path", "virtual_mailbox_base", checked_path(path)?)?;
+    lookups(text, spec.lookup_tables.unwrap_or_default());
+    // By default it is virtual_alias_maps: a query more for each address, and a row could open a domain.
+    text.fixed("virtual_alias_domains", "");
+    // None. Any other limit would have to be above message_size_limit, and would bound a whole mbox file.
+    text.fixed("virtual_mailbox_limit", "0");
+    text.number(
+        "virtual_minimum_uid",
+        store.and_then(|store| store.minimum_uid).unwrap_or(DEFAULT_MINIMUM_UID),
+    );
+    for (parameter, owner) in [
+        ("virtual_uid_maps", store.and_then(|store| store.uid)),
+        ("virtual_gid_maps", store.and_then(|store| store.gid)),
+    ] {
+        text.value("mailStore", parameter, &format!("static:{}", owner.unwrap_or(DEFAULT_OWNER)))?;
+    }
+    Ok(())
+}
+
+/// The tables lie in the directory that main.cf is in, wherever that is: so a directory can be checked before it is
+/// taken. proxymap(8) opens no other tables than those that main.cf names.
+fn lookups(text: &mut Parameters, tables: LookupTables) {
+    for (parameter, proxied) in [
+        ("virtual_mailbox_domains", "proxy:mysql:$config_directory/domains_maps.cf"),
+        ("virtual_mailbox_maps", "proxy:mysql:$config_directory/mailbox_maps.cf"),
+        ("virtual_alias_maps", "proxy:mysql:$config_directory/alias_maps.cf"),
+    ] {
+        let table = match tables {
+            LookupTables::ProxyMysql => proxied,
+            LookupTables::Mysql => proxied.trim_start_matches("proxy:"),
+        };
+        text.fixed(parameter, table);
+    }
+}
+
+fn checked_path(path: &str) -> Result<&str, Error> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+    let is_segment =
+        |segment: &str| !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(allowed);
+    let usable = path.strip_prefix('/').is_some_and(|below| below.split('/').all(is_segment));
+    if usable { Ok(path) } else { Err(Error::new("mailStore.path", PATH_RULE)) }
+}
+
+/// The user's own parameters, last: they win over those of ours that are not owned.
+fn user_parameters(text: &mut Parameters, postfix: Option<&Postfix>) -> Result<(), Error> {
+    for (name, value) in postfix.and_then(|postfix| postfix.parameters.as_ref()).into_iter().flatten() {
+        let field = format!("postfix.parameters.{name}");
+        if !is_parameter_name(name) {
+            return Err(Error::new("postfix.parameters", PARAMETER_RULE));
+        }
+        if name.starts_with("virtual_") || OWNED_PARAMETERS.contains(&name.as_str()) {
+            return Err(Error::new(field, OWNED_RULE));
+        }
+        text.value(&field, name, value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! master.cf: which daemons run, and how. Nothing in it comes from a manifest.
+
+/// Debian's services without local(8) and lmtp(8), which this configuration gives no mail to. Nothing is chrooted: a
+/// jail has no resolver, so the database's host name would not be found.
+pub(super) const TEXT: &str = "\
+# service type private unpriv chroot wakeup maxproc command
+smtp      inet      n - n - - smtpd
+pickup    unix      n - n 60 1 pickup
+cleanup   unix      n - n - 0 cleanup
+qmgr      unix      n - n 300 1 qmgr
+tlsmgr    unix      - - n 1000? 1 tlsmgr
+rewrite   unix      - - n - - trivial-rewrite
+bounce    unix      - - n - 0 bounce
+defer     unix      - - n - 0 bounce
+trace     unix      - - n - 0 bounce
+verify    unix      - - n - 1 verify
+flush     unix      n - n 1000? 0 flush
+proxymap  unix      - - n - - proxymap
+proxywrite unix     - - n - 1 proxymap
+smtp      unix      - - n - - smtp
+relay     unix      - - n - - smtp
+showq     unix      n - n - - showq
+error     unix      - - n - - error
+retry     unix      - - n - - error
+discard   unix      - - n - - discard
+virtual   unix      - n n - - virtual
+anvil     unix      - - n - 1 anvil
+scache    unix      - - n - 1 scache
+postlog   unix-dgram n - n - 1 postlogd
+";

@@ -1,0 +1,115 @@
+//! Look-up tables in the database, `mysql_table(5)`.
+
+use super::text::{Error, Parameters};
+use super::{CONFIG_DIRECTORY, DatabaseEndpoint};
+use crate::api::mail_server::TlsMode;
+
+/// How the name of a file ends that describes a look-up in the database and needs credentials.
+pub const SUFFIX: &str = "_maps.cf";
+
+/// Name, in the configuration directory, of the certificate of the authority that signed the database's.
+pub const AUTHORITY_FILE: &str = "ca.crt";
+
+/// File and query; main.cf names the files. A backup MX domain is not delivered here, and what is not active does not exist.
+pub(super) const ALL: [(&str, &str); 3] = [
+    ("domains_maps.cf", "SELECT domain FROM domain WHERE domain = '%s' AND backupmx = 0 AND active = 1"),
+    ("mailbox_maps.cf", "SELECT maildir FROM mailbox WHERE username = '%s' AND active = 1"),
+    ("alias_maps.cf", "SELECT goto FROM alias WHERE address = '%s' AND active = 1"),
+];
+
+const HOST_RULE: &str = "write a host name or IPv4 address, as in db.example.org";
+const DATABASE_RULE: &str = "write a name of letters, digits, _ and -";
+
+pub(super) fn render(query: &'static str, database: &DatabaseEndpoint<'_>) -> Result<String, Error> {
+    let mut text = Parameters::default();
+    text.fixed("query", query);
+    let host = format!("{}:{}", host(database.host)?, database.port);
+    // The same host twice: after an outage Postfix stays away from a single host for a minute, but tries the other one.
+    text.value("database.external.host", "hosts", &format!("{host} {host}"))?;
+    text.value("database.external.name", "dbname", name(database.name)?)?;
+    if let Some(mode) = database.tls {
+        text.value("database.external.tls", "tls_CAfile", &format!("{CONFIG_DIRECTORY}/{AUTHORITY_FILE}"))?;
+        text.fixed("tls_verify_cert", if mode == TlsMode::VerifyIdentity { "yes" } else { "no" });
+    }
+    Ok(text.into_text())
+}
+
+fn host(host: &str) -> Result<&str, Error> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'.' || c == b'-';
+    let usable = host.starts_with(|c: char| c.is_ascii_alphanumeric()) && host.bytes().all(allowed);
+    if usable { Ok(host) } else { Err(Error::new("database.external.host", HOST_RULE)) }
+}
+
+fn name(name: &str) -> Result<&str, Error> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
+    let usable = !name.is_empty() && name.bytes().all(allowed);
+    if usable { Ok(name) } else { Err(Error::new("database.external.name", DATABASE_RULE)) }
+}
+
+/// A user name or password that can't stand in a look-up table's file, where a value is the rest of its line without
+/// the white space around it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CredentialError {
+    /// Nothing, or nothing but white space.
+    #[error("is empty")]
+    Empty,
+    /// A new line or another control character: often the one at the end of a file that a Secret was made from.
+    #[error("has a new line or another control character, which Postfix can't read: write it without")]
+    ControlCharacter,
+    /// White space that Postfix would take away.
+    #[error("begins or ends with a space, which Postfix can't read: write it without")]
+    OuterSpace,
+}
+
+/// The lines that give a look-up table's file its account. `$`, `#` and quotes need no care: Postfix expands and
+/// unquotes nothing in these files.
+///
+/// # Errors
+/// Which of `username` and `password` can't be written, and why.
+pub fn credential_lines(username: &str, password: &str) -> Result<String, (&'static str, CredentialError)> {
+    let username = credential(username).map_err(|error| ("username", error))?;
+    let password = credential(password).map_err(|error| ("password", error))?;
+    Ok(format!("user = {username}\npassword = {password}\n"))
+}
+
+fn credential(value: &str) -> Result<&str, CredentialError> {
+    if value.contains(char::is_control) {
+        return Err(CredentialError::ControlCharacter);
+    }
+    match value.trim() {
+        "" => Err(CredentialError::Empty),
+        trimmed if trimmed == value => Ok(value),
+        _ => Err(CredentialError::OuterSpace),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_printable_password_is_written_as_it_is() {
+        for password in
+            ["p$word", "#hash", "\"quoted\" 'too'", "pässwörd", "a = b", "%s", "{x}", "back\\slash\\"]
+        {
+            let lines = credential_lines("postfixserver", password).unwrap();
+            assert_eq!(lines, format!("user = postfixserver\npassword = {password}\n"));
+        }
+    }
+
+    #[test]
+    fn what_postfix_would_read_differently_is_refused() {
+        for (password, error) in [
+            ("", CredentialError::Empty),
+            ("  ", CredentialError::Empty),
+            (" leading", CredentialError::OuterSpace),
+            ("trailing ", CredentialError::OuterSpace),
+            ("line\n", CredentialError::ControlCharacter),
+            ("a\nhosts = evil.example.org", CredentialError::ControlCharacter),
+            ("nul\0", CredentialError::ControlCharacter),
+        ] {
+            assert_eq!(credential_lines("postfixserver", password), Err(("password", error)), "{password:?}");
+            assert_eq!(credential_lines(password, "secret"), Err(("username", error)), "{password:?}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const DATABASE: DatabaseEndpoint<'_> =
+    DatabaseEndpoint { host: "myhost-database.mail.svc", port: 3306, name: "mail", tls: None };
+
+fn spec(value: Value) -> MailServerSpec {
+    serde_json::from_value(value).unwrap()
+}
+
+fn rendered(value: Value, database: &DatabaseEndpoint<'_>) -> Result<RenderedConfig, Error> {
+    render(&ObjectName::new("mail", "myhost"), &spec(value), database)
+}
+
+fn file(value: Value, name: &str) -> String {
+    rendered(value, &DATABASE).unwrap().files[name].clone()
+}
+
+/// Lines of a file of parameters the way Postfix reads them: name and value.
+fn parameters(text: &str) -> Vec<(&str, &str)> {
+    let body = text.split_terminator('\n').skip_while(|line| line.starts_with('#'));
+    body.map(|line| line.split_once(" =").map(|(name, value)| (name, value.trim())).expect(line)).collect()
+}
+
+#[test]
+fn the_smallest_server() {
+    let config = rendered(json!({"hostname": "myhost.example.org"}), &DATABASE).unwrap();
+    assert_eq!(
+        config.files.keys().collect::<Vec<_>>(),
+        ["alias_maps.cf", "domains_maps.cf", "mailbox_maps.cf", "main.cf", "master.cf"]
+    );
+    insta::assert_snapshot!("main_cf", config.files[MAIN_CF]);
+    insta::assert_snapshot!("master_cf", config.files[MASTER_CF]);
+    insta::assert_snapshot!("domains_maps", config.files["domains_maps.cf"]);
+    insta::assert_snapshot!("mailbox_maps", config.files["mailbox_maps.cf"]);
+    insta::assert_snapshot!("alias_maps", config.files["alias_maps.cf"]);
+}
+
+#[test]
+fn a_server_with_every_field() {
+    let value = json!({
+        "hostname": "mx1.example.org",
+        "lookupTables": "mysql",
+        "mailStore": {"path": "/srv/mail", "uid": 1001, "gid": 1002, "minimumUid": 1000},
+        "postfix": {
+            "trustedNetworks": ["10.1.2.3/16", "2001:db8::/32"],
+            "messageSizeLimit": "50Mi",
+            "parameters": {"biff": "yes", "smtpd_banner": "mail #1 = \"ours\""},
+        },
+    });
+    insta::assert_snapshot!("main_cf_with_every_field", file(value, MAIN_CF));
+}
+
+#[test]
+fn tls_checks_the_chain_or_also_the_name() {
+    for (mode, snapshot) in
+        [(TlsMode::VerifyCa, "tls_verify_ca"), (TlsMode::VerifyIdentity, "tls_verify_identity")]
+    {
+        let database = DatabaseEndpoint { tls: Some(mode), ..DATABASE };
+        let config = rendered(json!({"hostname": "myhost.example.org"}), &database).unwrap();
+        insta::assert_snapshot!(snapshot, config.files["alias_maps.cf"]);
+    }
+}
+
+#[test]
+fn the_probe_is_exempt_from_limits_on_clients() {
+    let main = file(json!({"hostname": "myhost.example.org"}), MAIN_CF);
+    assert!(main.contains(&format!("smtpd_client_event_limit_exceptions = $mynetworks, {PROBE_ADDRESS}\n")));
+}
+
+#[test]
+fn a_parameter_of_the_user_is_written_once() {
+    let value =
+        json!({"hostname": "myhost.example.org", "postfix": {"parameters": {"notify_classes": "bounce"}}});
+    let main = file(value, MAIN_CF);
+    let values: Vec<_> =
+        parameters(&main).into_iter().filter(|(name, _)| *name == "notify_classes").collect();
+    assert_eq!(values, [("notify_classes", "bounce")]);
+}
+
+#[test]
+fn the_hash_follows_names_and_texts() {
+    let one = BTreeMap::from([("a".to_owned(), "bc".to_owned())]);
+    let other = BTreeMap::from([("ab".to_owned(), "c".to_owned())]);
+    assert_eq!(hash(&one), hash(&one.clone()));
+    assert_ne!(hash(&one), hash(&other));
+    assert_eq!(hash(&one).len(), 16);
+}
+
+#[test]
+fn what_the_operator_owns_can_not_be_set() {
+    for name in
+        ["virtual_transport", "mydestination", "smtpd_relay_restrictions", "UPPER", "a b", "a=b", "-o", ""]
+    {
+        let value = json!({"hostname": "myhost.example.org", "postfix": {"parameters": {name: "x"}}});
+        assert!(rendered(value, &DATABASE).is_err(), "{name}");
+    }
+}
+
+/// What an attacker would try, and anything else.
+fn hostile() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("\n".to_owned()),
+        Just("\r\n".to_owned()),
+        Just("\n ".to_owned()),
+        Just("\0".to_owned()),
+        Just("$".to_owned()),
+        Just("${mynetworks}".to_owned()),
+        Just("#".to_owned()),
+        Just(" ".to_owned()),
+        Just("\u{2028}".to_owned()),
+        Just("\u{85}".to_owned()),
+        Just("/..".to_owned()),
+        Just("/srv/mail".to_owned()),
+        Just("10.0.0.0/8".to_owned()),
+        Just("mynetworks = 0.0.0.0/0".to_owned()),
+        Just("query = SELECT 1".to_owned()),
+        "[a-z0-9._-]{1,8}",
+        any::<String>(),
+    ];
+    vec(piece, 0..5).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_value_adds_a_line_to_main_cf(
+        path in proptest::option::of(hostile()),
+        networks in vec(hostile(), 0..3),
+        user in btree_map(prop_oneof!["[a-z][a-z0-9_]{0,20}", hostile()], hostile(), 0..3),
+        object in prop_oneof![Just("myhost".to_owned()), hostile()],
+    ) {
+        let spec = spec(json!({
+            "hostname": "myhost.example.org",
+            "mailStore": {"path": path},
+            "postfix": {"trustedNetworks": networks, "parameters": user},
+        }));
+        let Ok(config) = render(&ObjectName::new("mail", &object), &spec, &DATABASE) else { return Ok(()) };
+        let main = &config.files[MAIN_CF];
+        let lines = parameters(main);
+
+        let ours = file(json!({"hostname": "myhost.example.org"}), MAIN_CF);
+        let mut names: Vec<_> = parameters(&ours).into_iter().map(|(name, _)| name).collect();
+        names.retain(|name| !user.contains_key(*name));
+        names.extend(user.keys().map(String::as_str));
+        prop_assert_eq!(lines.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
+
+        for (name, value) in &user {
+            prop_assert!(lines.contains(&(name, value.trim())));
+        }
+        let others = |(name, value): &&(&str, &str)| !user.contains_key(*name) && value.contains('$');
+        prop_assert_eq!(lines.iter().filter(others).count(), parameters(&ours).iter().filter(others).count());
+        prop_assert!(!main.contains(|c: char| c.is_control() && c != '\n'));
+        let base = lines.iter().find(|(name, _)| *name == "virtual_mailbox_base").map(|(_, path)| *path);
+        prop_assert!(base.is_some_and(|path| path.starts_with('/') && !path.contains("..")));
+    }
+
+    #[test]
+    fn no_value_adds_a_line_to_a_query(host in hostile(), name in hostile()) {
+        let database = DatabaseEndpoint { host: &host, name: &name, ..DATABASE };
+        let Ok(config) = rendered(json!({"hostname": "myhost.example.org"}), &database) else { return Ok(()) };
+        for (file, query) in queries::ALL {
+            let hosts = format!("{host}:3306 {host}:3306");
+            prop_assert_eq!(
+                parameters(&config.files[file]),
+                [("query", query), ("hosts", hosts.as_str()), ("dbname", name.as_str())]
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Asks the agent in a Postfix pod which configuration runs, and whether it refused a newer one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::build::AGENT_PORT;
+use super::pods::is_ready;
+use crate::api::Reason;
+use crate::report::Finding;
+
+/// How long an agent may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Longest answer that is read, in bytes.
+const ANSWER_SIZE: u64 = 64 * 1024;
+
+/// What the agent says of itself.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// Hash of the configuration that Postfix runs with.
+    pub config_hash: Option<String>,
+    /// Why the last changed configuration was refused, in Postfix's words.
+    pub error: Option<String>,
+}
+
+/// The status of the agent of the first ready pod; `None` where there is none or it can't be reached, as from outside of
+/// the cluster: then the pod's readiness alone counts.
+pub async fn status(pods: &[Pod]) -> Option<AgentStatus> {
+    let pod = pods.iter().find(|pod| is_ready(pod))?;
+    let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let answer = get_status(SocketAddr::new(address, u16::try_from(AGENT_PORT).ok()?));
+    tokio::time::timeout(ANSWER_LIMIT, answer).await.ok()?.ok().and_then(|answer| body(&answer))
+}
+
+/// HTTP/1.0, so that the answer ends with the connection and comes in one piece.
+async fn get_status(agent: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(agent).await?;
+    stream.write_all(b"GET /status HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.take(ANSWER_SIZE).read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+fn body(answer: &str) -> Option<AgentStatus> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let code = head.split_ascii_whitespace().nth(1)?;
+    (code == "200").then(|| serde_json::from_str(body).ok()).flatten()
+}
+
+/// The condition `ConfigValid` of a server whose configuration could be made, given what its agent says.
+#[must_use]
+pub fn config_finding(agent: Option<&AgentStatus>, config_hash: &str) -> Finding {
+    match agent {
+        Some(AgentStatus { error: Some(error), .. }) => Finding::bad(
+            Reason::ConfigInvalid,
+            format!("Postfix goes on with the configuration before this one: {error}"),
+        ),
+        Some(AgentStatus { config_hash: Some(runs), .. }) if runs != config_hash => {
+            Finding::bad(Reason::Pending, "Postfix has not taken the changed configuration yet")
+        }
+        _ => Finding::good(Reason::Ready, "the configuration was made and handed to Postfix"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(config_hash: &str, error: Option<&str>) -> AgentStatus {
+        AgentStatus { config_hash: Some(config_hash.to_owned()), error: error.map(str::to_owned) }
+    }
+
+    #[test]
+    fn reads_the_answer_of_an_agent() {
+        let answer =
+            "HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{\"configHash\":\"ab\",\"error\":null}";
+        assert_eq!(body(answer), Some(agent("ab", None)));
+        assert_eq!(body("HTTP/1.0 503 Service Unavailable\r\n\r\n{}"), None);
+        assert_eq!(body("220 not http"), None);
+    }
+
+    #[test]
+    fn a_refused_configuration_is_told_in_the_words_of_postfix() {
+        let finding = config_finding(Some(&agent("old", Some("fatal: bad numeric configuration"))), "new");
+        assert_eq!(finding.reason, Reason::ConfigInvalid);
+        assert!(finding.message.contains("bad numeric configuration"));
+    }
+
+    #[test]
+    fn a_change_is_pending_until_it_runs() {
+        assert_eq!(config_finding(Some(&agent("old", None)), "new").reason, Reason::Pending);
+        assert!(config_finding(Some(&agent("new", None)), "new").ok);
+        assert!(config_finding(None, "new").ok);
+    }
+}

@@ -1,0 +1,168 @@
+//! The Postfix `StatefulSet`: the agent prepares the volumes, then runs Postfix as its child.
+
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ProjectedVolumeSource, SecretProjection, Volume, VolumeMount, VolumeProjection,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::names::{self, Component};
+use super::pod::{
+    memory_volume, mount, mount_directory, mount_read_only, pod_spec, scratch_volume, seccomp,
+    security_context, strings,
+};
+use super::{AGENT_PORT, PASSWORD_KEY, SMTP_PORT, USERNAME_KEY, owned, volumes};
+use crate::server::validate::{MailStore, ValidatedServer};
+
+/// What making and owning the base directories takes.
+const PREPARE_CAPABILITIES: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER"];
+
+/// What Postfix takes: a queue of several owners, processes of several users, a port below 1024.
+const RUN_CAPABILITIES: &[&str] =
+    &["CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID"];
+
+/// Name under which the agent looks for the certificate authority of the database.
+const AUTHORITY_FILE: &str = "ca.crt";
+
+pub(super) fn stateful_set(server: &ValidatedServer) -> StatefulSet {
+    let labels = Component::Postfix.labels(&server.name.name);
+    StatefulSet {
+        metadata: owned(server, names::postfix(&server.name.name), Component::Postfix),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(1),
+            service_name: Some(names::postfix_pods(&server.name.name)),
+            // A pod that never becomes ready would else stand in the way of the one that mends it.
+            pod_management_policy: Some("Parallel".to_owned()),
+            selector: LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() },
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                spec: Some(pod(server)),
+            },
+            volume_claim_templates: Some(vec![volumes::queue_template()]),
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    }
+}
+
+fn pod(server: &ValidatedServer) -> PodSpec {
+    PodSpec {
+        security_context: Some(PodSecurityContext {
+            seccomp_profile: Some(seccomp()),
+            ..PodSecurityContext::default()
+        }),
+        init_containers: Some(vec![prepare(server)]),
+        containers: vec![run(server)],
+        volumes: Some(volumes_of(server)),
+        ..pod_spec()
+    }
+}
+
+fn prepare(server: &ValidatedServer) -> Container {
+    let MailStore { uid, gid, .. } = &server.mail_store;
+    Container {
+        name: "prepare".to_owned(),
+        image: Some(server.postfix.image.clone()),
+        command: Some(strings(["/usr/local/bin/vmail-operator", "agent", "prepare"])),
+        args: Some(vec![format!("--uid={uid}"), format!("--gid={gid}")]),
+        security_context: Some(security_context(PREPARE_CAPABILITIES)),
+        volume_mounts: Some(vec![mount("queue", "/volumes/queue"), mount("mail", "/volumes/mail")]),
+        ..Container::default()
+    }
+}
+
+fn run(server: &ValidatedServer) -> Container {
+    Container {
+        name: "postfix".to_owned(),
+        image: Some(server.postfix.image.clone()),
+        command: Some(strings(["/usr/local/bin/vmail-operator", "agent", "run"])),
+        ports: Some(vec![port("smtp", SMTP_PORT), port("agent", AGENT_PORT)]),
+        resources: server.postfix.resources.clone(),
+        security_context: Some(security_context(RUN_CAPABILITIES)),
+        readiness_probe: Some(Probe {
+            period_seconds: Some(2),
+            timeout_seconds: Some(3),
+            ..probe("/readyz")
+        }),
+        liveness_probe: Some(Probe {
+            period_seconds: Some(10),
+            timeout_seconds: Some(3),
+            ..probe("/healthz")
+        }),
+        termination_message_policy: Some("File".to_owned()),
+        volume_mounts: Some(mounts(server)),
+        ..Container::default()
+    }
+}
+
+fn port(name: &str, port: i32) -> ContainerPort {
+    ContainerPort { name: Some(name.to_owned()), container_port: port, ..ContainerPort::default() }
+}
+
+fn probe(path: &str) -> Probe {
+    let get = HTTPGetAction {
+        path: Some(path.to_owned()),
+        port: IntOrString::String("agent".to_owned()),
+        ..HTTPGetAction::default()
+    };
+    Probe { http_get: Some(get), ..Probe::default() }
+}
+
+fn mounts(server: &ValidatedServer) -> Vec<VolumeMount> {
+    vec![
+        mount_read_only("config", "/etc/vmail/config"),
+        mount_read_only("credentials", "/etc/vmail/credentials"),
+        mount("run", "/run/vmail"),
+        mount("data", "/var/lib/postfix"),
+        mount_directory("queue", "/var/spool/postfix", "queue"),
+        mount_directory("mail", &server.mail_store.path, "mail"),
+    ]
+}
+
+fn volumes_of(server: &ValidatedServer) -> Vec<Volume> {
+    let config =
+        ConfigMapVolumeSource { name: names::postfix(&server.name.name), ..ConfigMapVolumeSource::default() };
+    let mail = PersistentVolumeClaimVolumeSource {
+        claim_name: server.mail_store.volume.claim(&server.name.name),
+        ..PersistentVolumeClaimVolumeSource::default()
+    };
+    vec![
+        Volume { name: "config".to_owned(), config_map: Some(config), ..Volume::default() },
+        credentials(server),
+        memory_volume("run"),
+        scratch_volume("data"),
+        Volume { name: "mail".to_owned(), persistent_volume_claim: Some(mail), ..Volume::default() },
+    ]
+}
+
+/// The reader's account and, with TLS, the certificate authority, from wherever they are into one directory.
+fn credentials(server: &ValidatedServer) -> Volume {
+    let account = projection(
+        &server.endpoint.reader_secret,
+        &[(USERNAME_KEY, USERNAME_KEY), (PASSWORD_KEY, PASSWORD_KEY)],
+    );
+    let authority =
+        server.endpoint.tls.as_ref().map(|(_, ca)| projection(&ca.name, &[(&ca.key, AUTHORITY_FILE)]));
+    let source = ProjectedVolumeSource {
+        sources: Some([account].into_iter().chain(authority).collect()),
+        default_mode: Some(0o400),
+    };
+    Volume { name: "credentials".to_owned(), projected: Some(source), ..Volume::default() }
+}
+
+fn projection(secret: &str, files: &[(&str, &str)]) -> VolumeProjection {
+    let item = |(key, path): &(&str, &str)| KeyToPath {
+        key: (*key).to_owned(),
+        path: (*path).to_owned(),
+        mode: None,
+    };
+    let secret = SecretProjection {
+        name: secret.to_owned(),
+        items: Some(files.iter().map(item).collect()),
+        ..SecretProjection::default()
+    };
+    VolumeProjection { secret: Some(secret), ..VolumeProjection::default() }
+}

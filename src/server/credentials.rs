@@ -1,0 +1,69 @@
+//! Whether the Secrets that a user names for an external database can be mounted into the Postfix pod. Reads no value
+//! further than to see that it is there.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+
+use super::Error;
+use super::apply::bounded;
+use super::build::{PASSWORD_KEY, USERNAME_KEY};
+use super::validate::ValidatedServer;
+use crate::api::Reason;
+use crate::report::Finding;
+
+/// The first thing that is missing, named; `None`: the pod can start.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn obstacle(client: &Client, server: &ValidatedServer) -> Result<Option<Finding>, Error> {
+    if server.endpoint.embedded {
+        return Ok(None);
+    }
+    let secrets = Api::<Secret>::namespaced(client.clone(), &server.name.namespace);
+    for (name, keys) in needed(server) {
+        let secret = bounded(&format!("Secret {name}"), secrets.get_opt(name)).await?;
+        if let Some(finding) = missing(name, &keys, secret.as_ref()) {
+            return Ok(Some(finding));
+        }
+    }
+    Ok(None)
+}
+
+/// What the pod mounts: Secrets and their keys.
+fn needed(server: &ValidatedServer) -> Vec<(&str, Vec<&str>)> {
+    let account = (server.endpoint.reader_secret.as_str(), vec![USERNAME_KEY, PASSWORD_KEY]);
+    let authority = server.endpoint.tls.as_ref().map(|(_, ca)| (ca.name.as_str(), vec![ca.key.as_str()]));
+    [account].into_iter().chain(authority).collect()
+}
+
+fn missing(name: &str, keys: &[&str], secret: Option<&Secret>) -> Option<Finding> {
+    let Some(secret) = secret else {
+        return Some(Finding::bad(
+            Reason::SecretNotFound,
+            format!("there is no Secret {name} in this namespace"),
+        ));
+    };
+    let has = |key: &str| {
+        secret.data.as_ref().and_then(|data| data.get(key)).is_some_and(|value| !value.0.is_empty())
+    };
+    let absent = keys.iter().find(|key| !has(key))?;
+    Some(Finding::bad(Reason::SecretInvalid, format!("Secret {name} has nothing under the key {absent}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_the_secret_and_the_key() {
+        let secret: Secret =
+            serde_json::from_value(json!({"data": {"username": "cg==", "password": ""}})).unwrap();
+        let finding = missing("reader", &["username", "password"], Some(&secret)).unwrap();
+        assert_eq!(finding.reason, Reason::SecretInvalid);
+        assert!(finding.message.contains("reader") && finding.message.contains("password"));
+        assert_eq!(missing("reader", &["username"], Some(&secret)), None);
+        assert_eq!(missing("reader", &["username"], None).unwrap().reason, Reason::SecretNotFound);
+    }
+}

@@ -1,0 +1,212 @@
+//! A `MailServer` as users write it -> the same with every default applied and every type checked. Pure.
+//!
+//! What the schema refuses is not refused here a second time, unless the workloads could not be built from it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
+
+use super::build::names;
+use super::database::{Endpoint, endpoint};
+use crate::api::MailServer;
+use crate::api::mail_server::{self as api, AccessMode, ServiceType};
+use crate::object::ObjectName;
+
+/// `virtual_mailbox_base` where a `MailServer` names none.
+const DEFAULT_MAIL_PATH: &str = "/var/vmail";
+
+/// Size of the mail store's volume where a `MailServer` names none.
+const DEFAULT_MAIL_SIZE: &str = "10Gi";
+
+/// Size of the embedded database's volume where a `MailServer` names none.
+const DEFAULT_DATABASE_SIZE: &str = "1Gi";
+
+/// User and group that own the mail where a `MailServer` names none: the seed's.
+const DEFAULT_OWNER: i32 = 901;
+
+/// Images for what a `MailServer` names none for.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// Postfix with this operator's agent.
+    pub postfix: String,
+    /// `MariaDB`.
+    pub mariadb: String,
+}
+
+/// Why no workloads can be made from a `MailServer`.
+#[derive(Debug, thiserror::Error)]
+pub enum Invalid {
+    /// Services are named after it, and their names have narrower rules than those of a `MailServer`.
+    #[error(
+        "the name {0} can't be the beginning of a Service's name: make a new MailServer with a name of at most 40 lower-case letters, digits and -, beginning with a letter"
+    )]
+    Name(String),
+    /// Never true of an object that the API server delivered.
+    #[error("the object has no uid")]
+    Uid,
+}
+
+/// A `MailServer` that workloads can be built from.
+#[derive(Clone, Debug)]
+pub struct ValidatedServer {
+    /// Its namespace and name.
+    pub name: ObjectName,
+    /// What makes the garbage collector remove its objects after it.
+    pub owner: OwnerReference,
+    /// Its database, as seen from the Postfix pod.
+    pub endpoint: Endpoint,
+    /// The Postfix workload.
+    pub postfix: PostfixWorkload,
+    /// The mail store.
+    pub mail_store: MailStore,
+    /// The embedded database's workload; `None`: external.
+    pub database: Option<DatabaseWorkload>,
+}
+
+/// The Postfix workload.
+#[derive(Clone, Debug)]
+pub struct PostfixWorkload {
+    /// Image with Postfix and the agent.
+    pub image: String,
+    /// Requests and limits of its main container.
+    pub resources: Option<ResourceRequirements>,
+    /// Kind of the Service that receives SMTP.
+    pub service_type: ServiceType,
+    /// Annotations of that Service.
+    pub service_annotations: BTreeMap<String, String>,
+}
+
+/// Where and as whom mail is stored.
+#[derive(Clone, Debug)]
+pub struct MailStore {
+    /// `virtual_mailbox_base`, where the volume is mounted.
+    pub path: String,
+    /// User that owns the base directory.
+    pub uid: i32,
+    /// Group that owns the base directory.
+    pub gid: i32,
+    /// The volume.
+    pub volume: MailVolume,
+}
+
+/// The mail store's volume.
+#[derive(Clone, Debug)]
+pub enum MailVolume {
+    /// A claim that somebody else made.
+    Existing(String),
+    /// A claim that the operator makes once and never deletes.
+    New(VolumeRequest),
+}
+
+/// A volume to ask for.
+#[derive(Clone, Debug)]
+pub struct VolumeRequest {
+    /// Its size.
+    pub size: Quantity,
+    /// Its storage class; `None`: the cluster's default.
+    pub storage_class_name: Option<String>,
+    /// Kubernetes' access modes.
+    pub access_modes: Vec<String>,
+}
+
+/// The embedded database's workload.
+#[derive(Clone, Debug)]
+pub struct DatabaseWorkload {
+    /// Image with `mariadbd`, `mariadb-install-db` and `mariadb-admin`.
+    pub image: String,
+    /// Its volume.
+    pub volume: VolumeRequest,
+}
+
+/// Applies every default.
+///
+/// # Errors
+/// [`Invalid`], for an object that the schema should not have let through.
+pub fn validate(server: &MailServer, images: &Images) -> Result<ValidatedServer, Invalid> {
+    let name = ObjectName::of(server);
+    if !begins_service_names(&name.name) {
+        return Err(Invalid::Name(name.name.to_string()));
+    }
+    let owner = server.controller_owner_ref(&()).ok_or(Invalid::Uid)?;
+    let endpoint = endpoint(&name, &server.spec);
+    let database = endpoint.embedded.then(|| {
+        let written = server.spec.database.as_ref().and_then(|database| database.embedded.clone());
+        database_workload(written.unwrap_or_default(), images)
+    });
+    Ok(ValidatedServer {
+        postfix: postfix_workload(server.spec.postfix.clone().unwrap_or_default(), images),
+        mail_store: mail_store(server.spec.mail_store.clone().unwrap_or_default()),
+        name,
+        owner,
+        endpoint,
+        database,
+    })
+}
+
+/// RFC 1035 labels of at most 63 characters, with room for what [`names`] appends.
+fn begins_service_names(name: &str) -> bool {
+    name.len() <= 40
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+fn postfix_workload(written: api::Postfix, images: &Images) -> PostfixWorkload {
+    let service = written.service.unwrap_or_default();
+    PostfixWorkload {
+        image: written.image.unwrap_or_else(|| images.postfix.clone()),
+        resources: written.resources,
+        service_type: service.type_.unwrap_or_default(),
+        service_annotations: service.annotations.unwrap_or_default(),
+    }
+}
+
+fn mail_store(written: api::MailStore) -> MailStore {
+    let volume = match written.existing_claim {
+        Some(claim) => MailVolume::Existing(claim),
+        None => MailVolume::New(VolumeRequest {
+            size: written.size.unwrap_or_else(|| Quantity(DEFAULT_MAIL_SIZE.to_owned())),
+            storage_class_name: written.storage_class_name,
+            access_modes: access_modes(written.access_modes.as_deref()),
+        }),
+    };
+    MailStore {
+        path: written.path.unwrap_or_else(|| DEFAULT_MAIL_PATH.to_owned()),
+        uid: written.uid.unwrap_or(DEFAULT_OWNER),
+        gid: written.gid.unwrap_or(DEFAULT_OWNER),
+        volume,
+    }
+}
+
+impl MailVolume {
+    /// Name of the claim, given the name of the `MailServer`.
+    #[must_use]
+    pub fn claim(&self, server: &str) -> String {
+        match self {
+            Self::Existing(claim) => claim.clone(),
+            Self::New(_) => names::mail_claim(server),
+        }
+    }
+}
+
+fn access_modes(written: Option<&[AccessMode]>) -> Vec<String> {
+    let name = |mode: &AccessMode| match mode {
+        AccessMode::ReadWriteOnce => "ReadWriteOnce".to_owned(),
+        AccessMode::ReadWriteOncePod => "ReadWriteOncePod".to_owned(),
+        AccessMode::ReadWriteMany => "ReadWriteMany".to_owned(),
+    };
+    written.unwrap_or(&[AccessMode::ReadWriteOnce]).iter().map(name).collect()
+}
+
+fn database_workload(written: api::EmbeddedDatabase, images: &Images) -> DatabaseWorkload {
+    DatabaseWorkload {
+        image: written.image.unwrap_or_else(|| images.mariadb.clone()),
+        volume: VolumeRequest {
+            size: written.size.unwrap_or_else(|| Quantity(DEFAULT_DATABASE_SIZE.to_owned())),
+            storage_class_name: written.storage_class_name,
+            access_modes: access_modes(None),
+        },
+    }
+}

@@ -1,0 +1,229 @@
+//! The demo's mail system on the real node: the chart, the seed's accounts, mail by SMTP and the files in the mail store.
+//!
+//! One test, for one mail system: its parts build on each other.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use crate::smtp::Session;
+
+const NAMESPACE: &str = "mail";
+const LIMIT: Duration = Duration::from_mins(3);
+
+fn tool(name: &str) -> Command {
+    let directory = std::env::var("VMAIL_BIN_DIR").expect("VMAIL_BIN_DIR is not set: `make test` sets it");
+    let mut command = Command::new(Path::new(&directory).join(name));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+fn kubectl(arguments: &[&str]) -> Output {
+    tool("kubectl").args(["--request-timeout=60s", "-n", NAMESPACE]).args(arguments).output().unwrap()
+}
+
+fn must(output: &Output, what: &str) -> String {
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn apply(yaml: &str) {
+    let path = std::env::temp_dir().join(format!("vmail-{}.yaml", std::process::id()));
+    std::fs::write(&path, yaml).unwrap();
+    must(&kubectl(&["apply", "-f", path.to_str().unwrap()]), "kubectl apply");
+    std::fs::remove_file(path).unwrap();
+}
+
+fn await_true(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}\n{}", state());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    started.elapsed()
+}
+
+/// What a reader of a failure wants to see.
+fn state() -> String {
+    let parts = [
+        kubectl(&["get", "mailservers,maildomains,mailboxes,mailaliases,pods", "-o", "wide"]),
+        kubectl(&["get", "mailservers", "-o", "jsonpath={.items[*].status}"]),
+        kubectl(&["logs", "myhost-postfix-0", "--all-containers", "--tail=40"]),
+        tool("kubectl")
+            .args(["-n", "vmail-system", "logs", "deploy/vmail-operator", "--tail=40"])
+            .output()
+            .unwrap(),
+    ];
+    parts
+        .map(|output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        .join("\n")
+}
+
+fn install() {
+    let mut helm = tool("helm");
+    helm.args([
+        "upgrade",
+        "--install",
+        "vmail-operator",
+        "charts/vmail-operator",
+        "-n",
+        "vmail-system",
+        "--create-namespace",
+    ]);
+    helm.args(["--set", "watchNamespace=mail", "--wait", "--timeout=180s"]);
+    for value in std::env::var("VMAIL_HELM_ARGUMENTS").unwrap_or_default().split_whitespace() {
+        helm.arg(value);
+    }
+    must(&helm.output().unwrap(), "helm");
+    must(&kubectl(&["apply", "-f", "deploy/samples/seed/"]), "kubectl apply -f deploy/samples/seed/");
+    await_true(LIMIT, "MailServer myhost Ready", || ready("mailserver/myhost"));
+    for kind in ["maildomain", "mailbox", "mailalias"] {
+        must(&kubectl(&["wait", "--for=condition=Ready", kind, "--all", "--timeout=60s"]), kind);
+    }
+}
+
+fn ready(object: &str) -> bool {
+    let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+    kubectl(&["get", object, "-o", path]).stdout == b"True"
+}
+
+fn endpoint() -> String {
+    let address =
+        must(&kubectl(&["get", "service", "myhost-postfix", "-o", "jsonpath={.spec.clusterIP}"]), "Service");
+    format!("{address}:25")
+}
+
+fn code(to: &str) -> u16 {
+    Session::open(&endpoint()).and_then(|mut session| session.recipient(to)).map_or(0, |reply| reply.code)
+}
+
+/// Sends again until the server takes the message, as any mail server would.
+fn send(to: &str, subject: &str) {
+    let mut last = None;
+    await_true(LIMIT, &format!("{subject} to {to} is taken"), || {
+        let result = Session::open(&endpoint()).and_then(|mut session| session.send(to, subject));
+        last = result.err();
+        last.is_none()
+    });
+}
+
+/// Lines `owner:group path subject` of every message in the mail store.
+fn store() -> Vec<String> {
+    let script = "cd /var/vmail && find . -type f -path '*/new/*' -printf '%U:%G %P ' -exec sed -n 's/^Subject: //p;/^$/q' {} \\;";
+    let output = kubectl(&["exec", "myhost-postfix-0", "-c", "postfix", "--", "sh", "-c", script]);
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+fn delivered(maildir: &str, subject: &str) -> bool {
+    store().iter().any(|line| {
+        line.starts_with(&format!("901:901 {maildir}/new/")) && line.ends_with(&format!(" {subject}"))
+    })
+}
+
+fn await_delivered(maildir: &str, subject: &str) {
+    await_true(LIMIT, &format!("{subject} in {maildir}"), || delivered(maildir, subject));
+}
+
+#[test]
+fn mail_to_declared_addresses_arrives_and_to_any_other_is_refused() {
+    install();
+    the_seeds_mail_run();
+    a_tenth_mailbox_comes_and_goes();
+    nothing_accepted_is_lost();
+}
+
+fn the_seeds_mail_run() {
+    for (to, subject, maildirs) in [
+        ("charlie@alpha.example.org", "one", &["alpha.example.org/charlie"][..]),
+        ("Chou@Beta.example.org", "two", &["beta.example.org/chou"]),
+        ("cinder@gamma.example.org", "three", &["gamma.example.org/cinder"]),
+        ("info@alpha.example.org", "one-target", &["alpha.example.org/alfred"]),
+        ("hello@alpha.example.org", "chain", &["alpha.example.org/alfred"]),
+        (
+            "team@beta.example.org",
+            "several",
+            &["alpha.example.org/bob", "beta.example.org/bill", "gamma.example.org/ben"],
+        ),
+        ("auntie@beta.example.org", "copy", &["beta.example.org/auntie", "gamma.example.org/alistair"]),
+        ("whoever@gamma.example.org", "catch-all", &["gamma.example.org/ben"]),
+        ("bob+lists@alpha.example.org", "tagged", &["alpha.example.org/bob"]),
+    ] {
+        send(to, subject);
+        for maildir in maildirs {
+            await_delivered(maildir, subject);
+        }
+    }
+    assert!(
+        !delivered("gamma.example.org/ben", "three"),
+        "the catch-all must not take a real mailbox's mail"
+    );
+    assert_eq!(code("nobody@alpha.example.org"), 550);
+    assert_eq!(code("someone@elsewhere.example.net"), 554);
+    assert_eq!(code("root@localhost"), 550);
+}
+
+fn a_tenth_mailbox_comes_and_goes() {
+    let to = "dora@alpha.example.org";
+    assert_eq!(code(to), 550);
+    apply(
+        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: dora, namespace: mail}, spec: {address: dora@alpha.example.org}}",
+    );
+    let took = await_true(LIMIT, "a new mailbox is accepted", || code(to) == 250);
+    assert!(took < Duration::from_secs(2), "accepted only after {took:?}");
+    send(to, "tenth");
+    await_delivered("alpha.example.org/dora", "tenth");
+    must(&kubectl(&["delete", "mailbox", "dora", "--wait=false"]), "kubectl delete");
+    let took = await_true(LIMIT, "a deleted mailbox is refused", || code(to) == 550);
+    assert!(took < Duration::from_secs(2), "refused only after {took:?}");
+    assert!(delivered("alpha.example.org/dora", "tenth"), "mail on disk is never removed");
+}
+
+fn kill_9(namespace: &str, selector: &str) {
+    let path = "jsonpath={.items[0].status.containerStatuses[0].containerID}";
+    let output =
+        tool("kubectl").args(["-n", namespace, "get", "pods", "-l", selector, "-o", path]).output().unwrap();
+    let id = must(&output, selector);
+    let id = id.trim_start_matches("containerd://");
+    assert!(!id.is_empty(), "no container for {selector}");
+    let node = std::env::var("VMAIL_ON_NODE").expect("VMAIL_ON_NODE is not set: `make test` sets it");
+    let mut words = node.split_whitespace();
+    let killed = Command::new(words.next().unwrap())
+        .args(words)
+        .args(["ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    must(&killed, "ctr tasks kill");
+}
+
+/// 500 messages, and kill -9 of the operator, of Postfix and of MariaDB while they come in.
+fn nothing_accepted_is_lost() {
+    let recipients = ["alfred@alpha.example.org", "bill@beta.example.org", "cinder@gamma.example.org"];
+    let address = endpoint();
+    let mut accepted = BTreeSet::new();
+    let mut session = Session::open(&address).ok();
+    for number in 0..500 {
+        match number {
+            100 => kill_9("vmail-system", "app.kubernetes.io/name=vmail-operator"),
+            200 => kill_9(NAMESPACE, "app.kubernetes.io/name=postfix,app.kubernetes.io/instance=myhost"),
+            350 => kill_9(NAMESPACE, "app.kubernetes.io/name=mariadb,app.kubernetes.io/instance=myhost"),
+            _ => {}
+        }
+        let subject = format!("m{number}");
+        await_true(LIMIT, &format!("{subject} is taken"), || {
+            let mut open = session.take().or_else(|| Session::open(&address).ok());
+            let taken =
+                open.as_mut().is_some_and(|session| session.send(recipients[number % 3], &subject).is_ok());
+            session = open.filter(|_| taken);
+            taken
+        });
+        accepted.insert(subject);
+    }
+    await_true(LIMIT, "every accepted message is in the mail store", || {
+        let there: BTreeSet<String> =
+            store().iter().filter_map(|line| line.rsplit(' ').next().map(str::to_owned)).collect();
+        accepted.is_subset(&there)
+    });
+    await_true(LIMIT, "MailServer myhost Ready again", || ready("mailserver/myhost"));
+}
