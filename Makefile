@@ -32,6 +32,10 @@ check: ## Quick checks while writing: format, clippy, unit tests
 test: ## Every check and test, also on a cluster of its own
 	@tests/run.sh
 
+.PHONY: bench
+bench: ## Measures the set loop, each figure beside the raw limit (N=1000,10000 ONLY=pure,database,cluster)
+	@benches/run.sh
+
 .PHONY: generate
 generate: ## Writes crds/ and the chart's copy from the Rust source
 	deploy/generate-crds.sh crds charts/vmail-operator/files/crds

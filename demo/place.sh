@@ -30,6 +30,20 @@ refuse_foreign_namespace() {
 		fail "namespace $1 is there already and not the demo's: the demo would replace what is in it"
 }
 
+# Everything that the demo made in the user's cluster, also when it was interrupted.
+leave_cluster() {
+	refuse_foreign_namespace "$MAIL_NAMESPACE"
+	refuse_foreign_namespace "$SYSTEM_NAMESPACE"
+	kubectl delete namespace "$MAIL_NAMESPACE" --ignore-not-found --timeout=180s
+	helm uninstall vmail-operator --namespace "$SYSTEM_NAMESPACE" --ignore-not-found --wait
+	kubectl delete namespace "$SYSTEM_NAMESPACE" --ignore-not-found --timeout=180s
+	# The chart keeps the definitions, because every object goes with them.
+	# shellcheck disable=SC2154 # the project is where the script that sources this file is
+	if [ -z "$(kubectl get mailservers,maildomains,mailboxes,mailaliases --all-namespaces --ignore-not-found -o name)" ]; then
+		kubectl delete --ignore-not-found -f "$project/crds"
+	fi
+}
+
 make_namespace() {
 	namespace_exists "$1" || kubectl create namespace "$1"
 	kubectl label --overwrite namespace "$1" "$DEMO_LABEL=true"

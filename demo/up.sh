@@ -36,10 +36,7 @@ cluster() {
 		install_packages
 		build_binaries
 		step "$LOGS/demo-reach.log" "reaching the cluster of $KUBECONFIG" kubectl get --raw /readyz
-		refuse_foreign_namespace "$MAIL_NAMESPACE"
-		refuse_foreign_namespace "$SYSTEM_NAMESPACE"
-		step "$LOGS/demo-clear.log" "clearing what an earlier demo left" \
-			kubectl delete namespace "$MAIL_NAMESPACE" --ignore-not-found --timeout=120s
+		step "$LOGS/demo-clear.log" "clearing what an earlier demo left" leave_cluster
 	fi
 }
 

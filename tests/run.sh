@@ -26,11 +26,24 @@ tier() {
 	local name=$1 log
 	shift
 	log=$LOGS/test-${name//[^a-z]/-}.log
-	run_logged "$log" "tier: $name" "$@"
+	run_logged "$log" "tier: $name" without_lock "$@"
 	count_results "$log"
 	if [ "$LAST_STATUS" -ne 0 ]; then
 		tier_failed "$name" "$log"
 	fi
+}
+
+# One run at a time: the cluster `test` and the tiers' logs are its own.
+take_lock() {
+	exec 8>"$CACHE/test-run.lock"
+	flock --nonblock 8 && return 0
+	say "another make test is at work: waiting for its end"
+	flock --wait 3600 8 || fail "it has been at work for an hour"
+}
+
+# A process that a test forgot must not hold the next run up.
+without_lock() {
+	"$@" 8>&-
 }
 
 tier_failed() {
@@ -160,6 +173,7 @@ join_names() {
 
 main() {
 	cd "$project"
+	take_lock
 	install_packages
 	check_toolchain
 	build_binaries

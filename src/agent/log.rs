@@ -4,19 +4,26 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, PipeWriter, Write, pipe, stdout};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::postfix::PROBE_ADDRESS;
 
 /// How many complaints are kept.
 const KEPT: usize = 3;
 
+/// How long the end of the log may take after Postfix's own.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
+
 /// The last complaints in the log.
 #[derive(Clone, Default)]
-pub(super) struct Complaints(Arc<Mutex<VecDeque<String>>>);
+struct Complaints(Arc<Mutex<VecDeque<String>>>);
 
 impl Complaints {
     /// What Postfix said last that explains an end; empty when it said nothing of the kind.
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().map(String::as_str).collect::<Vec<_>>().join("; ")
     }
@@ -37,15 +44,33 @@ pub(super) fn is_complaint(line: &str) -> bool {
     ["fatal: ", "error: ", "panic: "].iter().any(|sign| line.contains(sign))
 }
 
+/// Postfix's log while it is passed on.
+pub(super) struct Log {
+    complaints: Complaints,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Log {
+    /// Waits until all that was written is passed on, not for long, and gives the last [`Complaints`].
+    pub(super) async fn last_words(self) -> String {
+        // It fails when a process of Postfix lives on and could still write.
+        let _ = timeout(LAST_WORDS_LIMIT, self.ended).await;
+        self.complaints.text()
+    }
+}
+
 /// A pipe for Postfix to write to, passed on to standard output by a thread that ends with the last writer.
-pub(super) fn pass_on() -> std::io::Result<(PipeWriter, Complaints)> {
+pub(super) fn pass_on() -> std::io::Result<(PipeWriter, Log)> {
     let (reader, writer) = pipe()?;
+    let (done, ended) = oneshot::channel();
     let complaints = Complaints::default();
     let noted = complaints.clone();
-    std::thread::Builder::new()
-        .name("postfix-log".to_owned())
-        .spawn(move || copy(BufReader::new(reader), stdout(), &noted))?;
-    Ok((writer, complaints))
+    std::thread::Builder::new().name("postfix-log".to_owned()).spawn(move || {
+        copy(BufReader::new(reader), stdout(), &noted);
+        // Nobody may be waiting.
+        let _ = done.send(());
+    })?;
+    Ok((writer, Log { complaints, ended }))
 }
 
 /// Copies lines until the end of input. A line that can't be written is lost: Postfix must not wait for a reader.

@@ -83,7 +83,7 @@ impl Supervisor {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("signals"))?;
         let mounted = self.mounted()?;
         self.prepare(&mounted).await?;
-        let (writer, complaints) = log::pass_on().map_err(Error::system("the log"))?;
+        let (writer, log) = log::pass_on().map_err(Error::system("the log"))?;
         let mut child = postfix::start(&self.children, &self.arguments.config_directory, writer)?;
         self.running(&mounted);
         let pages =
@@ -91,7 +91,7 @@ impl Supervisor {
         tokio::select! {
             status = child.wait() => {
                 let status = status.map_err(Error::system("waiting for Postfix"))?;
-                return Err(Error::Ended { status, complaints: complaints.text() });
+                return Err(Error::Ended { status, complaints: log.last_words().await });
             }
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -99,7 +99,9 @@ impl Supervisor {
             never = self.follow(mounted) => match never {},
             never = self.children.reap() => match never {},
         }
-        self.stop(&mut child).await
+        self.stop(&mut child).await?;
+        log.last_words().await;
+        Ok(())
     }
 
     fn mounted(&self) -> Result<Mounted, Error> {

@@ -130,6 +130,17 @@ fn lookups(text: &mut Parameters, tables: LookupTables) {
         };
         text.fixed(parameter, table);
     }
+    // Beside a catch-all the alias row of a disabled mailbox stays active, to keep its mail from the catch-all's owner:
+    // without this it would be accepted and bounced.
+    text.fixed(
+        "smtpd_recipient_restrictions",
+        match tables {
+            LookupTables::ProxyMysql => {
+                "check_recipient_access proxy:mysql:$config_directory/disabled_maps.cf"
+            }
+            LookupTables::Mysql => "check_recipient_access mysql:$config_directory/disabled_maps.cf",
+        },
+    );
 }
 
 fn checked_path(path: &str) -> Result<&str, Error> {

@@ -44,7 +44,7 @@ pub struct DatabaseEndpoint<'a> {
     pub port: u16,
     /// Name of the database.
     pub name: &'a str,
-    /// How the server's certificate is checked; `None`: no TLS is asked for.
+    /// TLS; `None`: not asked for. Postfix checks chain and name in either mode, its client can't check one alone.
     pub tls: Option<TlsMode>,
 }
 

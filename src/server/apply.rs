@@ -44,15 +44,20 @@ pub(super) async fn bounded<T>(
 /// of a namesake that was deleted is about to be collected.
 ///
 /// # Errors
-/// [`Error::NotOwned`].
+/// [`Error::NotOwned`] and [`Error::Leftover`].
 pub(super) fn require_owned<K: Resource<DynamicType = ()>>(
     live: &K,
     server: &ValidatedServer,
 ) -> Result<(), Error> {
-    if live.owner_references().iter().any(|owner| owner.uid == server.owner.uid) {
-        return Ok(());
+    let ours = &server.owner;
+    let owners = live.owner_references();
+    if owners.iter().any(|owner| owner.uid == ours.uid) {
+        Ok(())
+    } else if owners.iter().any(|owner| (&owner.kind, &owner.name) == (&ours.kind, &ours.name)) {
+        Err(Error::Leftover(what(live)))
+    } else {
+        Err(Error::NotOwned(what(live)))
     }
-    Err(Error::NotOwned(what(live)))
 }
 
 fn what<K: Resource<DynamicType = ()>>(object: &K) -> String {

@@ -38,6 +38,9 @@ pub enum Error {
         "{0} is there already and belongs to somebody else: remove it, or make the MailServer under another name"
     )]
     NotOwned(String),
+    /// An object of a deleted `MailServer` of the same name is still there.
+    #[error("{0} is left from a deleted MailServer of this name and about to be removed, trying again")]
+    Leftover(String),
     /// An account Secret was changed by hand.
     #[error(
         "Secret {0} has no password of letters and digits under the key password: put it back, or delete the Secret to have a new one made"
@@ -83,7 +86,7 @@ impl Error {
             Self::Invalid(_) | Self::NotOwned(_) | Self::AccountSecret(_) => true,
             // Trying again helps only after something was changed.
             Self::Api { .. } => self.code().is_some_and(|code| [400, 403, 422].contains(&code)),
-            Self::Timeout { .. } | Self::Random | Self::Json(_) => false,
+            Self::Leftover(_) | Self::Timeout { .. } | Self::Random | Self::Json(_) => false,
         };
         told.then(|| Finding::bad(Reason::Invalid, self.to_string()))
     }

@@ -84,10 +84,20 @@ fn failure(container: &ContainerStatus) -> Option<(Option<i32>, String)> {
 /// Exit code and last words of a container that failed.
 fn ended(state: &ContainerState) -> Option<(i32, String)> {
     let terminated = state.terminated.as_ref().filter(|terminated| terminated.exit_code != 0)?;
-    let words =
-        terminated.message.as_deref().or(terminated.reason.as_deref()).unwrap_or("no reason given").trim();
-    let skipped = words.chars().count().saturating_sub(LAST_WORDS);
-    Some((terminated.exit_code, words.chars().skip(skipped).collect()))
+    let words = terminated.message.as_deref().or(terminated.reason.as_deref()).unwrap_or("no reason given");
+    Some((terminated.exit_code, last_lines(words.trim())))
+}
+
+/// As many whole lines from the end as fit, and at least one.
+fn last_lines(words: &str) -> String {
+    let mut length = 0;
+    let lines = words.lines().rev().take_while(|line| {
+        length += line.chars().count();
+        length <= LAST_WORDS
+    });
+    let mut lines: Vec<&str> = lines.collect();
+    lines.reverse();
+    if lines.is_empty() { words.chars().take(LAST_WORDS).collect() } else { lines.join("\n") }
 }
 
 #[cfg(test)]
@@ -147,6 +157,13 @@ mod tests {
         let message = failed(crashed(4));
         assert!(message.contains(words) && message.contains("code 4"), "{message}");
         assert!(matches!(pod_state(&[crashed(3)]), PodState::Refused(message) if message.contains(words)));
+    }
+
+    #[test]
+    fn of_a_long_log_the_last_whole_lines_are_told() {
+        let log = format!("{}\nmariadbd: Can't create file\nAborting", "x".repeat(LAST_WORDS));
+        assert_eq!(last_lines(&log), "mariadbd: Can't create file\nAborting");
+        assert_eq!(last_lines(&"y".repeat(2 * LAST_WORDS)).len(), LAST_WORDS);
     }
 
     #[test]

@@ -30,6 +30,7 @@ start_containerd() {
 	start_daemon containerd containerd --config "$NODE_STATE/containerd.toml"
 	wait_for_daemon containerd 30 containerd_ctl version
 	forget_containers
+	forget_old_images
 }
 
 containerd_ctl() {
@@ -41,6 +42,16 @@ forget_containers() {
 	local containers
 	mapfile -t containers < <(containerd_ctl containers list --quiet)
 	[ "${#containers[@]}" -eq 0 ] || containerd_ctl containers delete "${containers[@]}"
+}
+
+# containerd also names each image by its digest, and would keep every image that a tag ever had.
+forget_old_images() {
+	local images
+	mapfile -t images < <(containerd_ctl images list | awk '
+		$1 ~ /^sha256:/ { digest[$1] = $3; next }
+		NR > 1 { wanted[$3] = 1 }
+		END { for (name in digest) if (!(digest[name] in wanted)) print name }')
+	[ "${#images[@]}" -eq 0 ] || containerd_ctl images delete "${images[@]}"
 }
 
 # load_images ARCHIVE...: docker archives, one image each; one that is there already is left alone.
@@ -66,9 +77,21 @@ image_is_loaded() {
 }
 
 load_image() {
+	local name
+	name=$(tar -xOf "$1" manifest.json | jq -r '.[0].RepoTags[0]')
 	rm -f "$(loaded_stamp "$1")"
+	keep_image "$name"
 	containerd_ctl images import - <"$1"
+	containerd_ctl images delete "$name-before"
 	archive_digest "$1" >"$(loaded_stamp "$1")"
+}
+
+# Under a second name, until its successor is unpacked: layers that both have would be collected as
+# garbage in between, from under the unpacking.
+keep_image() {
+	if containerd_ctl images list --quiet | grep -qxF "$1"; then
+		containerd_ctl images tag --force "$1" "$1-before"
+	fi
 }
 
 # The process that holds a pod's namespaces: Debian's catatonit is linked statically.

@@ -61,6 +61,10 @@ fn state() -> String {
 }
 
 fn install() {
+    // The operator's rights are in this namespace only, so it has to be there first.
+    apply(
+        "{apiVersion: v1, kind: Namespace, metadata: {name: mail, labels: {pod-security.kubernetes.io/enforce: baseline}}}",
+    );
     let mut helm = tool("helm");
     helm.args([
         "upgrade",
@@ -71,7 +75,8 @@ fn install() {
         "vmail-system",
         "--create-namespace",
     ]);
-    helm.args(["--set", "watchNamespace=mail", "--wait", "--timeout=180s"]);
+    // Other tests may have made the custom resource definitions before.
+    helm.args(["--set", "watchNamespace=mail", "--take-ownership", "--wait", "--timeout=180s"]);
     for value in std::env::var("VMAIL_HELM_ARGUMENTS").unwrap_or_default().split_whitespace() {
         helm.arg(value);
     }
@@ -129,6 +134,8 @@ fn await_delivered(maildir: &str, subject: &str) {
 fn mail_to_declared_addresses_arrives_and_to_any_other_is_refused() {
     install();
     the_seeds_mail_run();
+    a_disabled_mailbox_is_refused_and_the_catch_all_does_not_get_its_mail();
+    a_bad_configuration_is_told_and_the_old_one_goes_on();
     a_tenth_mailbox_comes_and_goes();
     nothing_accepted_is_lost();
 }
@@ -161,6 +168,37 @@ fn the_seeds_mail_run() {
     assert_eq!(code("nobody@alpha.example.org"), 550);
     assert_eq!(code("someone@elsewhere.example.net"), 554);
     assert_eq!(code("root@localhost"), 550);
+}
+
+fn a_disabled_mailbox_is_refused_and_the_catch_all_does_not_get_its_mail() {
+    let active = |active: bool| {
+        let patch = format!("{{\"spec\":{{\"active\":{active}}}}}");
+        must(&kubectl(&["patch", "mailbox", "alistair", "--type=merge", "-p", &patch]), "kubectl patch");
+    };
+    active(false);
+    await_true(LIMIT, "a disabled mailbox is refused", || code("alistair@gamma.example.org") == 550);
+    active(true);
+    await_true(LIMIT, "an enabled mailbox is accepted", || code("alistair@gamma.example.org") == 250);
+}
+
+fn a_bad_configuration_is_told_and_the_old_one_goes_on() {
+    let limit = |value: &str| {
+        let patch = format!(
+            "{{\"spec\":{{\"postfix\":{{\"parameters\":{{\"smtpd_hard_error_limit\":\"{value}\"}}}}}}}}"
+        );
+        must(&kubectl(&["patch", "mailserver", "myhost", "--type=merge", "-p", &patch]), "kubectl patch");
+    };
+    let config_valid = || {
+        let path = "jsonpath={.status.conditions[?(@.type==\"ConfigValid\")].reason} {.status.conditions[?(@.type==\"ConfigValid\")].message}";
+        String::from_utf8_lossy(&kubectl(&["get", "mailserver", "myhost", "-o", path]).stdout).into_owned()
+    };
+    limit("many");
+    await_true(LIMIT, "Postfix's own words in ConfigValid", || {
+        config_valid().starts_with("ConfigInvalid") && config_valid().contains("smtpd_hard_error_limit")
+    });
+    assert_eq!(code("alfred@alpha.example.org"), 250, "the configuration before goes on");
+    limit("21");
+    await_true(LIMIT, "MailServer myhost Ready again", || ready("mailserver/myhost"));
 }
 
 fn a_tenth_mailbox_comes_and_goes() {

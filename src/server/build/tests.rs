@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::MailServer;
+use crate::server::Error;
+use crate::server::apply::require_owned;
 use crate::server::validate::{Images, Invalid, validate};
 
 fn mail_server(name: &str, spec: &Value) -> MailServer {
@@ -175,4 +177,22 @@ fn a_name_that_no_service_could_have_is_refused_with_a_sentence() {
         let error = validate(&mail_server(name, &smallest()), &images).unwrap_err();
         assert!(matches!(&error, Invalid::Name(told) if told == name), "{error}");
     }
+}
+
+#[test]
+fn nobody_elses_object_is_taken_over() {
+    let server = validated(&smallest());
+    let secret = |owners: Value| -> Secret {
+        serde_json::from_value(
+            json!({"metadata": {"name": "myhost-database-root", "ownerReferences": owners}}),
+        )
+        .unwrap()
+    };
+    let owner = |uid: &str| json!([{"apiVersion": "vmail.dev/v1alpha1", "kind": "MailServer", "name": "myhost", "uid": uid}]);
+    assert!(require_owned(&secret(owner("7d1c")), &server).is_ok());
+    let strange = require_owned(&secret(json!([])), &server).unwrap_err();
+    assert!(matches!(&strange, Error::NotOwned(what) if what == "Secret myhost-database-root"), "{strange}");
+    assert!(strange.finding().is_some(), "somebody has to do something about it");
+    let leftover = require_owned(&secret(owner("of a deleted one")), &server).unwrap_err();
+    assert!(matches!(&leftover, Error::Leftover(_)) && leftover.finding().is_none(), "{leftover}");
 }

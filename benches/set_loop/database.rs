@@ -1,0 +1,102 @@
+//! Plan and store together on a real MariaDB, beside the same rows written by bare statements.
+
+use std::time::Instant;
+
+use sqlx::{AssertSqlSafe, Connection};
+use vmail_operator::index::Key;
+use vmail_operator::plan::{Current, Plan};
+use vmail_operator::store::Store;
+use vmail_operator::tables::Row;
+
+use crate::mariadb::MariaDb;
+use crate::{Figure, pure, world};
+
+const SERVER: &str = "bench/mail/myhost";
+
+pub async fn measure(n: usize) {
+    let mariadb = MariaDb::start();
+    let access = mariadb.database("bench").await;
+    let index = world::index(n);
+    let keys = index.keys_of(&world::server());
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let plan = pure::plan_keys(&index, &keys, &Current::default());
+    let raw = raw_upserts(&mariadb, &plan).await;
+
+    let started = Instant::now();
+    compare(&mut store, &index, &keys).await;
+    Figure {
+        name: "database_first_comparison",
+        value: started.elapsed().as_secs_f64(),
+        unit: "s",
+        limit: raw,
+        n,
+    }
+    .print();
+
+    let mut root = mariadb.root(Some("bench")).await;
+    let started = Instant::now();
+    for table in ["mailbox", "alias", "domain"] {
+        sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch_all(&mut root).await.unwrap();
+    }
+    let select = started.elapsed().as_secs_f64();
+    let started = Instant::now();
+    compare(&mut store, &index, &keys).await;
+    let value = started.elapsed().as_secs_f64();
+    Figure { name: "database_unchanged_comparison", value, unit: "s", limit: select, n }.print();
+    store.close().await;
+}
+
+async fn compare(store: &mut Store, index: &vmail_operator::index::Index, keys: &[Key]) {
+    for keys in keys.chunks(1000) {
+        let current = store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap();
+        store.apply(&pure::plan_keys(index, keys, &current)).await.unwrap();
+    }
+}
+
+/// The rows of mailbox and alias in bare statements of 1000 rows, in seconds.
+async fn raw_upserts(mariadb: &MariaDb, plan: &Plan) -> f64 {
+    let mut root = mariadb.root(Some("bench")).await;
+    for table in ["mailbox", "alias"] {
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE TABLE raw_{table} LIKE {table}")))
+            .execute(&mut root)
+            .await
+            .unwrap();
+    }
+    let started = Instant::now();
+    let mut transaction = root.begin().await.unwrap();
+    for rows in plan.upserts.chunks(1000) {
+        let mailboxes: Vec<_> = rows
+            .iter()
+            .filter_map(|row| if let Row::Mailbox(row) = row { Some(row) } else { None })
+            .collect();
+        let sql = format!(
+            "INSERT INTO raw_mailbox (username, password, name, maildir, quota, local_part, domain, active) VALUES {} \
+             ON DUPLICATE KEY UPDATE maildir = VALUES(maildir)",
+            vec!["(?,?,?,?,?,?,?,?)"; mailboxes.len()].join(",")
+        );
+        let query = mailboxes.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, row| {
+            query
+                .bind(&row.username)
+                .bind(&row.password)
+                .bind(&row.name)
+                .bind(&row.maildir)
+                .bind(row.quota)
+                .bind(&row.local_part)
+                .bind(&row.domain)
+                .bind(row.active)
+        });
+        query.execute(&mut *transaction).await.unwrap();
+        let aliases: Vec<_> =
+            rows.iter().filter_map(|row| if let Row::Alias(row) = row { Some(row) } else { None }).collect();
+        let sql = format!(
+            "INSERT INTO raw_alias (address, goto, domain, active) VALUES {} ON DUPLICATE KEY UPDATE goto = VALUES(goto)",
+            vec!["(?,?,?,?)"; aliases.len()].join(",")
+        );
+        let query = aliases.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, row| {
+            query.bind(&row.address).bind(&row.goto).bind(&row.domain).bind(row.active)
+        });
+        query.execute(&mut *transaction).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    started.elapsed().as_secs_f64()
+}

@@ -1,0 +1,67 @@
+//! Generated worlds: mailboxes over domains, a hundred to a domain.
+
+use serde_json::json;
+use vmail_operator::api::{Address, DeletionPolicy, DomainName, MailServer};
+use vmail_operator::index::Index;
+use vmail_operator::index::rows::{DomainRow, MailboxRow, Meta, SeenStatus};
+use vmail_operator::object::ObjectName;
+
+pub fn server() -> ObjectName {
+    ObjectName::new("mail", "myhost")
+}
+
+fn meta(number: usize) -> Meta {
+    Meta {
+        uid: format!("00000000-0000-0000-0000-{number:012}").into(),
+        created: 1,
+        generation: 1,
+        status: SeenStatus::default(),
+    }
+}
+
+pub fn domain_of(number: usize) -> usize {
+    number / 100
+}
+
+pub fn address(number: usize) -> Address {
+    Address::parse(&format!("u{number}@d{}.example.org", domain_of(number))).unwrap()
+}
+
+pub fn mailbox(number: usize, name: &str) -> (ObjectName, MailboxRow) {
+    let row = MailboxRow {
+        meta: meta(number),
+        address: address(number),
+        display_name: name.into(),
+        password: None,
+        quota: 0,
+        active: true,
+        forward_to: Box::default(),
+        keep_copy: true,
+        policy: DeletionPolicy::Delete,
+    };
+    (ObjectName::new("mail", &format!("u{number}")), row)
+}
+
+/// A world of `n` mailboxes.
+pub fn index(n: usize) -> Index {
+    let mut index = Index::default();
+    let spec = serde_json::from_value(json!({"hostname": "myhost.example.org"})).unwrap();
+    index.apply_server(&server(), (&MailServer::new("myhost", spec)).into());
+    for number in 0..=domain_of(n - 1) {
+        let row = DomainRow {
+            meta: meta(number),
+            domain: DomainName::parse(&format!("d{number}.example.org")).unwrap(),
+            server: server(),
+            description: "".into(),
+            active: true,
+            catch_all: Box::default(),
+            policy: DeletionPolicy::Delete,
+        };
+        index.apply_domain(ObjectName::new("mail", &format!("d{number}")), row);
+    }
+    for number in 0..n {
+        let (name, row) = mailbox(number, "Somebody");
+        index.apply_mailbox(name, row);
+    }
+    index
+}
