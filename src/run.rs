@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
-use kube_lease_manager::LeaseManagerBuilder;
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +64,7 @@ pub enum Error {
     Api(#[from] kube::Error),
     /// The Lease can't be used.
     #[error("leadership: {0}")]
-    Lease(#[from] kube_lease_manager::LeaseManagerError),
+    Lease(#[from] LeaseManagerError),
     /// The address can't be listened on, or signals can't be received.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -129,26 +129,28 @@ async fn lead(
         .with_field_manager(FIELD_MANAGER)
         .build()
         .await?;
-    let (mut leading, lease) = manager.watch().await;
-    let elected = async { leading.wait_for(|leading| *leading).await.is_ok() };
     tokio::select! {
-        elected = elected => if !elected { return Err(Error::LeadershipLost) },
+        elected = await_leadership(&manager, true) => elected?,
         () = shutdown.cancelled() => return Ok(()),
     }
     tracing::info!("leading");
-    let lost = async {
-        while leading.wait_for(|leading| !leading).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
     let result = tokio::select! {
         result = work(arguments, client, index, metrics, shutdown.clone()) => result,
-        () = lost => Err(Error::LeadershipLost),
+        lost = await_leadership(&manager, false) => lost.map_err(Error::Lease).and(Err(Error::LeadershipLost)),
     };
-    // Closing the channel ends the task, which gives the Lease back.
-    drop(leading);
-    let _ = tokio::time::timeout(Duration::from_secs(LEASE.1), lease).await;
+    // Given back, so that the next operator need not wait until it runs out.
+    match tokio::time::timeout(Duration::from_secs(LEASE.1), manager.release()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the Lease was not given back"),
+        Err(_) => tracing::warn!("the Lease was not given back in time"),
+    }
     result
+}
+
+/// Keeps the Lease renewed and returns once it is held, or no longer held.
+async fn await_leadership(manager: &LeaseManager, held: bool) -> Result<(), LeaseManagerError> {
+    while manager.changed().await? != held {}
+    Ok(())
 }
 
 async fn work(

@@ -12,9 +12,12 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is logged where `RUST_LOG` doesn't say: kube's own spans would make every line a paragraph.
+const DEFAULT_FILTER: &str = "info,kube_runtime=warn";
+
 /// Starts logging; `RUST_LOG` filters, `info` by default.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     match format {
         LogFormat::Text => lines.init(),

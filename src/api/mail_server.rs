@@ -33,7 +33,7 @@ use super::quantity::ByteQuantity;
     printcolumn(name = "Aliases", type_ = "integer", json_path = ".status.aliases"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("write a name of at most 40 characters: the names of its pods are made from it")
+    validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')").message("write a name of at most 40 lower-case letters, digits and dashes that begins with a letter: the names of its pods and Services are made from it")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MailServerSpec {
@@ -85,8 +85,9 @@ pub struct Database {
 }
 
 /// The embedded MariaDB.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(SIZE_RULE).message(SIZE_MESSAGE))]
 pub struct EmbeddedDatabase {
     /// Image with mariadbd and mariadb-install-db on its path. Default: the one that the operator was installed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,6 +162,7 @@ pub struct SecretReference {
 /// Where and as whom mail is stored.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(SIZE_RULE).message(SIZE_MESSAGE))]
 #[x_kube(validation = Rule::new("(has(self.uid) ? self.uid : 901) >= (has(self.minimumUid) ? self.minimumUid : 900)")
     .message("write a uid of at least minimumUid (default 900): virtual(8) delivers for no other"))]
 #[x_kube(validation = Rule::new("(has(self.format) ? self.format : 'Maildir') == (has(oldSelf.format) ? oldSelf.format : 'Maildir')")
@@ -349,6 +351,9 @@ pub struct MailServerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_hash: Option<String>,
 }
+
+const SIZE_RULE: &str = "!has(self.size) || isQuantity(string(self.size))";
+const SIZE_MESSAGE: &str = "write the size of a volume as a Kubernetes quantity, as in 10Gi";
 
 /// main.cf parameters that the operator owns; every `virtual_*` parameter is owned as well.
 pub const OWNED_PARAMETERS: &[&str] = &[

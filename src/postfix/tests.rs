@@ -169,3 +169,10 @@ proptest! {
         }
     }
 }
+
+/// The operator compares its hash with the one that an agent of another version reports: the two must not differ.
+#[test]
+fn the_hash_of_the_same_files_never_changes() {
+    let files = BTreeMap::from([("main.cf".to_owned(), "myhostname = a.example.org\n".to_owned())]);
+    assert_eq!(hash(&files), "8b612d410705bb19");
+}

@@ -16,7 +16,7 @@ use crate::server::database::{Endpoint, endpoint};
 use crate::store::{self, Access, Store};
 
 /// Shortest and longest rest between two attempts to connect.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
 /// An idle connection is asked this often whether it still works: a database that was replaced is compared anew soon.
 const PING_INTERVAL: Duration = Duration::from_secs(3);

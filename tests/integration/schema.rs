@@ -150,6 +150,12 @@ async fn bad_input_is_refused_with_a_sentence_that_says_what_to_write() {
             "write networks in CIDR notation",
         ),
         ("MailServer", server(&json!({"postfix": {"messageSizeLimit": "-5"}})), SIZE),
+        ("MailServer", server(&json!({"mailStore": {"size": "lots"}})), "write the size of a volume"),
+        (
+            "MailServer",
+            server(&json!({"database": {"embedded": {"size": "lots"}}})),
+            "write the size of a volume",
+        ),
         ("MailServer", server(&json!({"lookupTables": "ldap"})), "Unsupported value"),
     ];
     for (kind, spec, sentence) in refused {
