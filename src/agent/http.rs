@@ -21,8 +21,18 @@ use super::probe::Probe;
 pub(super) struct State {
     /// The operator's hash of the configuration that Postfix runs with.
     pub config_hash: Option<String>,
-    /// Why the last changed configuration was refused; gone when one is taken.
-    pub error: Option<String>,
+    /// The last changed configuration, if it was refused; gone when one is taken.
+    pub refused: Option<Refused>,
+}
+
+/// A configuration that Postfix does not run with.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Refused {
+    /// Its hash: the operator may want another one by now.
+    pub config_hash: String,
+    /// Postfix's own words.
+    pub error: String,
 }
 
 #[derive(Clone)]

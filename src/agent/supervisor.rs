@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::children::Children;
 use super::config::{self, Mounted};
-use super::http::{self, State};
+use super::http::{self, Refused, State};
 use super::log;
 use super::{Error, parameters, postfix};
 use crate::postfix::CONFIG_DIRECTORY;
@@ -123,7 +123,7 @@ impl Supervisor {
     fn running(&self, mounted: &Mounted) {
         let hash = mounted.hash();
         tracing::info!(hash, "configuration taken");
-        self.state.send_replace(State { config_hash: Some(hash), error: None });
+        self.state.send_replace(State { config_hash: Some(hash), refused: None });
     }
 
     /// Takes every changed configuration that Postfix accepts; keeps the old one otherwise.
@@ -139,7 +139,8 @@ impl Supervisor {
                 Ok(()) => self.running(&mounted),
                 Err(error) => {
                     tracing::error!(%error, "changed configuration not taken, the one before stays");
-                    self.state.send_modify(|state| state.error = Some(error.to_string()));
+                    let refused = Refused { config_hash: mounted.hash(), error: error.to_string() };
+                    self.state.send_modify(|state| state.refused = Some(refused));
                 }
             }
             seen = mounted;

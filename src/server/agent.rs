@@ -25,8 +25,18 @@ const ANSWER_SIZE: u64 = 64 * 1024;
 pub struct AgentStatus {
     /// Hash of the configuration that Postfix runs with.
     pub config_hash: Option<String>,
-    /// Why the last changed configuration was refused, in Postfix's words.
-    pub error: Option<String>,
+    /// The last changed configuration, if Postfix refused it.
+    pub refused: Option<Refused>,
+}
+
+/// A configuration that Postfix does not run with.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    /// Its hash; it need not be the one that is wanted now.
+    pub config_hash: String,
+    /// Why, in Postfix's words.
+    pub error: String,
 }
 
 /// The status of the agent of the first ready pod; `None` where there is none or it can't be reached, as from outside of
@@ -57,10 +67,12 @@ fn body(answer: &str) -> Option<AgentStatus> {
 #[must_use]
 pub fn config_finding(agent: Option<&AgentStatus>, config_hash: &str) -> Finding {
     match agent {
-        Some(AgentStatus { error: Some(error), .. }) => Finding::bad(
-            Reason::ConfigInvalid,
-            format!("Postfix goes on with the configuration before this one: {error}"),
-        ),
+        Some(AgentStatus { refused: Some(refused), .. }) if refused.config_hash == config_hash => {
+            Finding::bad(
+                Reason::ConfigInvalid,
+                format!("Postfix goes on with the configuration before this one: {}", refused.error),
+            )
+        }
         Some(AgentStatus { config_hash: Some(runs), .. }) if runs != config_hash => {
             Finding::bad(Reason::Pending, "Postfix has not taken the changed configuration yet")
         }
@@ -72,14 +84,15 @@ pub fn config_finding(agent: Option<&AgentStatus>, config_hash: &str) -> Finding
 mod tests {
     use super::*;
 
-    fn agent(config_hash: &str, error: Option<&str>) -> AgentStatus {
-        AgentStatus { config_hash: Some(config_hash.to_owned()), error: error.map(str::to_owned) }
+    fn agent(config_hash: &str, refused: Option<(&str, &str)>) -> AgentStatus {
+        let refused =
+            refused.map(|(hash, error)| Refused { config_hash: hash.to_owned(), error: error.to_owned() });
+        AgentStatus { config_hash: Some(config_hash.to_owned()), refused }
     }
 
     #[test]
     fn reads_the_answer_of_an_agent() {
-        let answer =
-            "HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{\"configHash\":\"ab\",\"error\":null}";
+        let answer = "HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{\"configHash\":\"ab\",\"refused\":null}";
         assert_eq!(body(answer), Some(agent("ab", None)));
         assert_eq!(body("HTTP/1.0 503 Service Unavailable\r\n\r\n{}"), None);
         assert_eq!(body("220 not http"), None);
@@ -87,9 +100,17 @@ mod tests {
 
     #[test]
     fn a_refused_configuration_is_told_in_the_words_of_postfix() {
-        let finding = config_finding(Some(&agent("old", Some("fatal: bad numeric configuration"))), "new");
+        let refused = ("new", "fatal: bad numeric configuration");
+        let finding = config_finding(Some(&agent("old", Some(refused))), "new");
         assert_eq!(finding.reason, Reason::ConfigInvalid);
         assert!(finding.message.contains("bad numeric configuration"));
+    }
+
+    #[test]
+    fn what_was_refused_says_nothing_about_the_configuration_after_it() {
+        let agent = agent("old", Some(("bad", "fatal: bad numeric configuration")));
+        assert_eq!(config_finding(Some(&agent), "mended").reason, Reason::Pending);
+        assert!(config_finding(Some(&agent), "old").ok);
     }
 
     #[test]

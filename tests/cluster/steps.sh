@@ -25,12 +25,14 @@ show_end_of() {
 # run_logged LOG TEXT COMMAND...: runs the command with its output in LOG; LAST_STATUS is its status. In the
 # foreground, so that Ctrl-C reaches it; in a subshell with errexit, so that a function's first failing line ends it.
 run_logged() {
-	local log=$1 text=$2 began status heartbeat
+	local log=$1 text=$2 began status heartbeat self
 	shift 2
 	mkdir -p "$(dirname "$log")"
 	say "$text"
 	began=$(date +%s)
-	heartbeat_of "$log" &
+	# Not in the heartbeat's own command line, where it would be the heartbeat's.
+	self=$BASHPID
+	heartbeat_of "$log" "$self" &
 	heartbeat=$!
 	set +e
 	(
@@ -56,12 +58,12 @@ step() {
 	fi
 }
 
-# A line each 20 s, until the script that started it is gone. `read` on a pipe that nobody
-# writes to is a sleep that leaves no process behind when the loop is killed.
+# A line each 20 s, as long as the shell that started it is its parent (`kill -0` would take a zombie
+# for one). `read` on a pipe that nobody writes to is a sleep that leaves no process behind when the loop is killed.
 heartbeat_of() {
-	local log=$1 ticks=0 silence
+	local log=$1 starter=$2 ticks=0 silence parent
 	exec {silence}<> <(:)
-	while kill -0 $$ 2>/dev/null; do
+	while read -r _ _ _ parent _ <"/proc/$BASHPID/stat" && [ "$parent" -eq "$starter" ]; do
 		read -r -t 1 -u "$silence" _ || true
 		ticks=$((ticks + 1))
 		[ $((ticks % 20)) -ne 0 ] ||
