@@ -43,12 +43,17 @@ pub(super) struct Passes<'a> {
     owned: usize,
     counts: Counts,
     held: Option<Held>,
+    /// Hash of the held deletions that were told last.
+    announced: Option<String>,
+    recorder: Recorder,
     reported: Option<(ServerReport, Instant)>,
 }
 
 impl<'a> Passes<'a> {
     pub(super) fn new(context: &'a Context, server: &'a ObjectName, store: Store) -> Self {
         let server_id = context.server_id(server);
+        let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: None };
+        let recorder = Recorder::new(context.client.clone(), reporter);
         Self {
             context,
             server,
@@ -57,6 +62,8 @@ impl<'a> Passes<'a> {
             owned: 0,
             counts: Counts::default(),
             held: None,
+            announced: None,
+            recorder,
             reported: None,
         }
     }
@@ -144,11 +151,13 @@ impl<'a> Passes<'a> {
     async fn brake(&mut self, deletions: BTreeSet<Key>) {
         self.held = self.server_row().and_then(|row| brake::hold(deletions, self.owned, &row));
         self.context.metrics.deletions_held(self.held.as_ref().map_or(0, |held| held.keys.len()));
-        if let Some(held) = &self.held {
+        let hash = self.held.as_ref().map(|held| held.hash.clone());
+        if let Some(held) = self.held.as_ref().filter(|_| hash != self.announced) {
             let message = held.message();
             tracing::warn!(server = %self.server, message, "deletions held back");
             self.tell(EventType::Warning, Reason::DeletionsHeld, message).await;
         }
+        self.announced = hash;
     }
 
     async fn compare(&mut self, keys: BTreeSet<Key>) -> Result<(), PassError> {
@@ -306,8 +315,6 @@ impl<'a> Passes<'a> {
     }
 
     async fn tell(&self, type_: EventType, reason: Reason, note: String) {
-        let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: None };
-        let recorder = Recorder::new(self.context.client.clone(), reporter);
         let reference = ObjectReference {
             api_version: Some(MailServer::api_version(&()).into_owned()),
             kind: Some(MailServer::kind(&()).into_owned()),
@@ -322,7 +329,7 @@ impl<'a> Passes<'a> {
             action: "Sync".into(),
             secondary: None,
         };
-        if let Err(error) = recorder.publish(&event, &reference).await {
+        if let Err(error) = self.recorder.publish(&event, &reference).await {
             tracing::debug!(%error, "event not published");
         }
     }
