@@ -80,11 +80,16 @@ fn all() -> Vec<i32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+
+    /// One for all tests: they run in one process, and what one test starts is no orphan of another's.
+    static CHILDREN: LazyLock<Children> = LazyLock::new(Children::default);
 
     #[tokio::test]
     async fn reaps_orphans_and_leaves_the_agents_own_children() {
-        let children = Children::default();
+        let children = &*CHILDREN;
         let mut own = children.spawn(Command::new("true").stdin(Stdio::null())).unwrap();
         #[allow(clippy::zombie_processes, reason = "an orphan is what nobody waits for")]
         let orphan = std::process::Command::new("true").spawn().unwrap();
@@ -102,9 +107,8 @@ mod tests {
 
     #[tokio::test]
     async fn gives_what_a_command_wrote() {
-        let output = Children::default()
-            .output("echo", Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]))
-            .await;
+        let output =
+            CHILDREN.output("echo", Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"])).await;
         let output = output.unwrap();
         assert_eq!(
             (output.stdout, output.stderr, output.status.code()),

@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader, PipeWriter, Write, pipe, stdout};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::outage;
 use crate::postfix::PROBE_ADDRESS;
 
 /// How many complaints are kept.
@@ -48,9 +49,15 @@ pub(super) fn is_complaint(line: &str) -> bool {
 pub(super) struct Log {
     complaints: Complaints,
     ended: oneshot::Receiver<()>,
+    outage: Arc<Notify>,
 }
 
 impl Log {
+    /// Wakes once after Postfix told that it can't reach the database.
+    pub(super) fn outage(&self) -> Arc<Notify> {
+        self.outage.clone()
+    }
+
     /// Waits until all that was written is passed on, not for long, and gives the last [`Complaints`].
     pub(super) async fn last_words(self) -> String {
         // It fails when a process of Postfix lives on and could still write.
@@ -65,20 +72,25 @@ pub(super) fn pass_on() -> std::io::Result<(PipeWriter, Log)> {
     let (done, ended) = oneshot::channel();
     let complaints = Complaints::default();
     let noted = complaints.clone();
+    let outage = Arc::<Notify>::default();
+    let told = outage.clone();
     std::thread::Builder::new().name("postfix-log".to_owned()).spawn(move || {
-        copy(BufReader::new(reader), stdout(), &noted);
+        copy(BufReader::new(reader), stdout(), &noted, &told);
         // Nobody may be waiting.
         let _ = done.send(());
     })?;
-    Ok((writer, Log { complaints, ended }))
+    Ok((writer, Log { complaints, ended, outage }))
 }
 
 /// Copies lines until the end of input. A line that can't be written is lost: Postfix must not wait for a reader.
-fn copy(mut input: impl BufRead, mut output: impl Write, complaints: &Complaints) {
+fn copy(mut input: impl BufRead, mut output: impl Write, complaints: &Complaints, outage: &Notify) {
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
         let text = String::from_utf8_lossy(&line);
         complaints.note(&text);
+        if outage::is_sign(&text) {
+            outage.notify_one();
+        }
         if !is_probe(&text) {
             let _ = output.write_all(&line).and_then(|()| output.flush());
         }
@@ -103,7 +115,7 @@ mod tests {
     fn copied(log: &str) -> (String, String) {
         let mut output = Vec::new();
         let complaints = Complaints::default();
-        copy(log.as_bytes(), &mut output, &complaints);
+        copy(log.as_bytes(), &mut output, &complaints, &Notify::new());
         (String::from_utf8(output).unwrap(), complaints.text())
     }
 

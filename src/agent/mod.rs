@@ -9,6 +9,7 @@ mod children;
 mod config;
 mod http;
 mod log;
+mod outage;
 mod parameters;
 mod postfix;
 mod prepare;

@@ -4,19 +4,20 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::children::Children;
 use super::config::{self, Mounted};
 use super::http::{self, Refused, State};
 use super::log;
-use super::{Error, parameters, postfix};
+use super::{Error, outage, parameters, postfix};
 use crate::postfix::CONFIG_DIRECTORY;
 
 /// How often the mounts are looked at.
@@ -97,6 +98,7 @@ impl Supervisor {
             _ = interrupt.recv() => {}
             result = pages => return Err(http::ended(result)),
             never = self.follow(mounted) => match never {},
+            never = self.reload_after_outages(log.outage()) => match never {},
             never = self.children.reap() => match never {},
         }
         self.stop(&mut child).await?;
@@ -144,6 +146,19 @@ impl Supervisor {
                 }
             }
             seen = mounted;
+        }
+    }
+
+    /// Has Postfix forget what it could not look up while the database was away.
+    async fn reload_after_outages(&self, told: Arc<Notify>) -> Infallible {
+        loop {
+            told.notified().await;
+            outage::end(&self.arguments.config_directory).await;
+            match postfix::reload(&self.children, &self.arguments.config_directory).await {
+                Ok(()) => tracing::info!("the database is back, Postfix reloaded"),
+                Err(error) => tracing::error!(%error, "Postfix not reloaded after an outage of the database"),
+            }
+            tokio::time::sleep(outage::REST).await;
         }
     }
 

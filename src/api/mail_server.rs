@@ -128,27 +128,12 @@ pub struct ExternalDatabase {
     pub reader_secret_ref: SecretReference,
 }
 
-/// TLS to an external database server.
-#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+/// TLS to an external database server. Its certificate is checked up to the authority, and that it names the host.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.caSecretRef)").message("write caSecretRef: the Secret and key with the certificate authority to trust"))]
 pub struct DatabaseTls {
-    /// How much of the server's certificate is checked. Default: `VerifyIdentity`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<TlsMode>,
     /// The certificate authority's certificate, PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_secret_ref: Option<SecretKeyReference>,
-}
-
-/// How much of a server's certificate is checked.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum TlsMode {
-    /// The chain up to the certificate authority.
-    VerifyCa,
-    /// The chain, and that the certificate names the host.
-    #[default]
-    VerifyIdentity,
+    pub ca_secret_ref: SecretKeyReference,
 }
 
 /// A Secret in the namespace of the `MailServer`.

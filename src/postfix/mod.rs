@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::mail_server::{MailServerSpec, TlsMode};
+use crate::api::mail_server::MailServerSpec;
 use crate::object::ObjectName;
 use crate::plan::fingerprint::digest;
 
@@ -44,8 +44,8 @@ pub struct DatabaseEndpoint<'a> {
     pub port: u16,
     /// Name of the database.
     pub name: &'a str,
-    /// TLS; `None`: not asked for. Postfix checks chain and name in either mode, its client can't check one alone.
-    pub tls: Option<TlsMode>,
+    /// Whether TLS is asked for; the certificate is then checked up to the authority, and that it names the host.
+    pub tls: bool,
 }
 
 /// The files of a configuration directory, without credentials.

@@ -33,7 +33,7 @@ pub(super) fn render(query: &'static str, database: &DatabaseEndpoint<'_>) -> Re
     text.value("database.external.host", "hosts", &format!("{host} {host}"))?;
     text.fixed("retry_interval", "1");
     text.value("database.external.name", "dbname", name(database.name)?)?;
-    if database.tls.is_some() {
+    if database.tls {
         text.value("database.external.tls", "tls_CAfile", &format!("{CONFIG_DIRECTORY}/{AUTHORITY_FILE}"))?;
         // MariaDB's client since 3.4 checks chain and name, or with `no` neither: never less than was asked for.
         text.fixed("tls_verify_cert", "yes");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 const DATABASE: DatabaseEndpoint<'_> =
-    DatabaseEndpoint { host: "myhost-database.mail.svc", port: 3306, name: "mail", tls: None };
+    DatabaseEndpoint { host: "myhost-database.mail.svc", port: 3306, name: "mail", tls: false };
 
 fn spec(value: Value) -> MailServerSpec {
     serde_json::from_value(value).unwrap()
@@ -56,12 +56,10 @@ fn a_server_with_every_field() {
 }
 
 #[test]
-fn tls_is_never_checked_less_than_asked_for() {
-    for mode in [TlsMode::VerifyCa, TlsMode::VerifyIdentity] {
-        let database = DatabaseEndpoint { tls: Some(mode), ..DATABASE };
-        let config = rendered(json!({"hostname": "myhost.example.org"}), &database).unwrap();
-        insta::assert_snapshot!("alias_maps_with_tls", config.files["alias_maps.cf"]);
-    }
+fn tls_to_the_database_checks_authority_and_name() {
+    let database = DatabaseEndpoint { tls: true, ..DATABASE };
+    let config = rendered(json!({"hostname": "myhost.example.org"}), &database).unwrap();
+    insta::assert_snapshot!("alias_maps_with_tls", config.files["alias_maps.cf"]);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub async fn obstacle(client: &Client, server: &ValidatedServer) -> Result<Optio
 /// What the pod mounts: Secrets and their keys.
 fn needed(server: &ValidatedServer) -> Vec<(&str, Vec<&str>)> {
     let account = (server.endpoint.reader_secret.as_str(), vec![USERNAME_KEY, PASSWORD_KEY]);
-    let authority = server.endpoint.tls.as_ref().map(|(_, ca)| (ca.name.as_str(), vec![ca.key.as_str()]));
+    let authority = server.endpoint.tls.as_ref().map(|ca| (ca.name.as_str(), vec![ca.key.as_str()]));
     [account].into_iter().chain(authority).collect()
 }
 

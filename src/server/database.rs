@@ -1,7 +1,7 @@
 //! Which database a `MailServer` uses, as the set loop and the workloads need to know it. Pure.
 
 use crate::api::SecretKeyReference;
-use crate::api::mail_server::{MailServerSpec, TlsMode};
+use crate::api::mail_server::MailServerSpec;
 use crate::object::ObjectName;
 use crate::postfix::DatabaseEndpoint;
 use crate::server::build::names;
@@ -25,8 +25,8 @@ pub struct Endpoint {
     pub writer_secret: String,
     /// Secret with `username` and `password` of the account that Postfix reads with.
     pub reader_secret: String,
-    /// How the server's certificate is checked, and where its authority's certificate is; `None`: no TLS.
-    pub tls: Option<(TlsMode, SecretKeyReference)>,
+    /// Where the certificate of the authority is that signed the server's; `None`: no TLS.
+    pub tls: Option<SecretKeyReference>,
     /// Whether the operator runs the database.
     pub embedded: bool,
 }
@@ -35,8 +35,7 @@ impl Endpoint {
     /// What of it the renderer of Postfix's configuration needs.
     #[must_use]
     pub fn for_postfix(&self) -> DatabaseEndpoint<'_> {
-        let tls = self.tls.as_ref().map(|(mode, _)| *mode);
-        DatabaseEndpoint { host: &self.host, port: self.port, name: &self.database, tls }
+        DatabaseEndpoint { host: &self.host, port: self.port, name: &self.database, tls: self.tls.is_some() }
     }
 }
 
@@ -51,10 +50,7 @@ pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Endpoint {
             database: external.name.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
             writer_secret: external.writer_secret_ref.name.clone(),
             reader_secret: external.reader_secret_ref.name.clone(),
-            tls: external
-                .tls
-                .as_ref()
-                .and_then(|tls| Some((tls.mode.unwrap_or_default(), tls.ca_secret_ref.clone()?))),
+            tls: external.tls.as_ref().map(|tls| tls.ca_secret_ref.clone()),
             embedded: false,
         },
         None => Endpoint {

@@ -16,7 +16,6 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection};
 
-use crate::api::mail_server::TlsMode;
 use columns::Columns;
 
 /// How long a connection attempt may take.
@@ -72,8 +71,8 @@ pub struct Access {
     pub username: String,
     /// Its password.
     pub password: String,
-    /// How much of the server's certificate is checked, and the certificate authority (PEM); `None`: no TLS.
-    pub tls: Option<(TlsMode, Vec<u8>)>,
+    /// Certificate of the authority (PEM) that signed the server's, which has to name the host; `None`: no TLS.
+    pub tls: Option<Vec<u8>>,
     /// The account that is granted SELECT on the columns that Postfix reads; `None` where somebody else manages accounts.
     pub reader: Option<String>,
 }
@@ -96,10 +95,9 @@ impl Access {
             .disable_statement_logging();
         match &self.tls {
             None => options.ssl_mode(MySqlSslMode::Disabled),
-            Some((mode, authority)) => options.ssl_ca_from_pem(authority.clone()).ssl_mode(match mode {
-                TlsMode::VerifyCa => MySqlSslMode::VerifyCa,
-                TlsMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
-            }),
+            Some(authority) => {
+                options.ssl_ca_from_pem(authority.clone()).ssl_mode(MySqlSslMode::VerifyIdentity)
+            }
         }
     }
 }

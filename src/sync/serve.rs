@@ -91,10 +91,7 @@ async fn access(client: &Client, server: &ObjectName, endpoint: Endpoint) -> Res
     let username = secret_text(&secrets, &endpoint.writer_secret, "username").await?;
     let password = secret_text(&secrets, &endpoint.writer_secret, "password").await?;
     let tls = match endpoint.tls {
-        Some((mode, reference)) => {
-            let authority = secret_text(&secrets, &reference.name, &reference.key).await?;
-            Some((mode, authority.into_bytes()))
-        }
+        Some(authority) => Some(secret_text(&secrets, &authority.name, &authority.key).await?.into_bytes()),
         None => None,
     };
     let reader = if endpoint.embedded {

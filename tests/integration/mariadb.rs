@@ -48,6 +48,7 @@ impl MariaDb {
             .output()
             .expect("mariadb-install-db: `make test` installs mariadb-server-core");
         assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
+        certificates(directory.path());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Self { server: spawn(&data, port), port, directory };
         server.wait();
@@ -60,6 +61,11 @@ impl MariaDb {
             assert!(Instant::now() < limit, "mariadbd does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The certificate of the authority that signed the server's, PEM.
+    pub fn authority(&self) -> Vec<u8> {
+        std::fs::read(self.directory.path().join("ca.crt")).unwrap()
     }
 
     /// Kills the server without a warning.
@@ -117,8 +123,20 @@ impl Drop for MariaDb {
     }
 }
 
+/// An authority, and a certificate of it for 127.0.0.1.
+fn certificates(directory: &Path) {
+    let script = "
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=authority
+        openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=database
+        printf 'subjectAltName=IP:127.0.0.1' >san
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out server.crt";
+    let made = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
 fn spawn(data: &Path, port: u16) -> Child {
     let socket = data.join("socket");
+    let directory = data.parent().unwrap();
     Command::new("mariadbd")
         .args(["--no-defaults", "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve"])
         .args(["--innodb-flush-log-at-trx-commit=2", "--sql-mode=STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY"])
@@ -126,6 +144,8 @@ fn spawn(data: &Path, port: u16) -> Child {
         .arg(format!("--tmpdir={}", data.display()))
         .arg(format!("--socket={}", socket.display()))
         .arg(format!("--port={port}"))
+        .arg(format!("--ssl-cert={}", directory.join("server.crt").display()))
+        .arg(format!("--ssl-key={}", directory.join("server.key").display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

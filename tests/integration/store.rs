@@ -246,6 +246,22 @@ async fn a_wrong_password_is_told_without_it() {
 }
 
 #[tokio::test]
+async fn tls_is_used_on_request_and_its_certificate_checked() {
+    let mariadb = MariaDb::shared();
+    let plain = mariadb.database("encrypted").await;
+    let mut root = mariadb.root(None).await;
+    execute(&mut root, "ALTER USER encrypted_writer@'%' REQUIRE SSL").await;
+    assert!(Store::open(&plain, SERVER).await.is_err(), "the account wants TLS");
+    let access = Access { tls: Some(mariadb.authority()), ..plain.clone() };
+    Store::open(&access, SERVER).await.unwrap().close().await;
+    let by_name = Access { host: "localhost".into(), ..access };
+    assert!(Store::open(&by_name, SERVER).await.is_err(), "the certificate is for 127.0.0.1");
+    let other = MariaDb::start();
+    let access = Access { tls: Some(other.authority()), ..plain };
+    assert!(Store::open(&access, SERVER).await.is_err(), "another authority's certificate");
+}
+
+#[tokio::test]
 async fn after_a_crash_of_the_database_all_or_nothing_of_a_plan_is_there() {
     let mut mariadb = MariaDb::start();
     let access = mariadb.database("crashed").await;

@@ -144,8 +144,7 @@ fn credentials(server: &ValidatedServer) -> Volume {
         &server.endpoint.reader_secret,
         &[(USERNAME_KEY, USERNAME_KEY), (PASSWORD_KEY, PASSWORD_KEY)],
     );
-    let authority =
-        server.endpoint.tls.as_ref().map(|(_, ca)| projection(&ca.name, &[(&ca.key, AUTHORITY_FILE)]));
+    let authority = server.endpoint.tls.as_ref().map(|ca| projection(&ca.name, &[(&ca.key, AUTHORITY_FILE)]));
     let source = ProjectedVolumeSource {
         sources: Some([account].into_iter().chain(authority).collect()),
         default_mode: Some(0o400),
