@@ -19,7 +19,7 @@ pub struct Reply {
 impl Session {
     pub fn open(address: &str) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut session = Self { stream: BufReader::new(stream) };
         session.expect(220)?;
         session.say("EHLO client.example.net")?;
