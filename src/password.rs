@@ -68,9 +68,7 @@ fn answer(request: &Request<'_>, secret_exists: bool, value: Option<&ByteString>
         return if secret_exists {
             invalid("does not exist")
         } else {
-            let message =
-                format!("there is no Secret {name} in this namespace: nobody can log in until it is there");
-            ResolvedPassword::Missing(Reason::SecretNotFound, message)
+            ResolvedPassword::secret_not_found(name)
         };
     };
     let Some(text) = one_line(&value.0) else { return invalid("is empty or not one line of text") };

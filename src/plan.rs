@@ -39,6 +39,16 @@ pub enum ResolvedPassword {
     Missing(Reason, String),
 }
 
+impl ResolvedPassword {
+    /// There is none, because the Secret with this name is not there.
+    #[must_use]
+    pub fn secret_not_found(name: &str) -> Self {
+        let message =
+            format!("there is no Secret {name} in this namespace: nobody can log in until it is there");
+        Self::Missing(Reason::SecretNotFound, message)
+    }
+}
+
 /// What a plan depends on besides rows.
 pub struct Terms<'a> {
     /// Id of this operator's installation; rows of another one are left alone.
@@ -282,20 +292,17 @@ impl KeyPlanner<'_> {
             let kept = current.filter(|row| !was_ours(row)).map(|row| row.password.clone());
             return (kept.unwrap_or_else(locked), false, None);
         };
-        let missing =
-            |reason, message: String| (locked(), false, Some(Verdict::new(&want.object, reason, message)));
-        match (self.terms.passwords.get(want.row.key()), &source.version, current) {
-            (Some(ResolvedPassword::Hash(hash)), _, _) => (hash.clone(), true, None),
-            (Some(ResolvedPassword::Missing(reason, message)), _, _) => missing(*reason, message.clone()),
+        let resolved = self.terms.passwords.get(want.row.key()).cloned();
+        match (resolved, &source.version, current) {
             (None, Some(_), Some(current)) => (current.password.clone(), true, None),
-            (None, _, _) => {
-                let name = &source.source.reference().name;
-                missing(
-                    Reason::SecretNotFound,
-                    format!(
-                        "there is no Secret {name} in this namespace: nobody can log in until it is there"
-                    ),
-                )
+            (resolved, _, _) => {
+                let absent = || ResolvedPassword::secret_not_found(&source.source.reference().name);
+                match resolved.unwrap_or_else(absent) {
+                    ResolvedPassword::Hash(hash) => (hash, true, None),
+                    ResolvedPassword::Missing(reason, message) => {
+                        (locked(), false, Some(Verdict::new(&want.object, reason, message)))
+                    }
+                }
             }
         }
     }

@@ -1,16 +1,13 @@
 //! Applies a plan in one transaction: rows and their owners together, or neither.
 
-use sqlx::mysql::{MySql, MySqlConnection};
-use sqlx::query::Query;
+use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::columns::Columns;
 use super::statement::{pieces, placeholders};
-use super::{Error, Store};
+use super::{Arguments, Error, Store};
 use crate::plan::{LogRow, Plan, RowId};
 use crate::tables::{OwnerRow, Row, Table};
-
-type Arguments<'q> = Query<'q, MySql, sqlx::mysql::MySqlArguments>;
 
 /// The user that the table log names; `PostfixAdmin` writes `user (address)`.
 const LOG_USER: &str = "vmail-operator (operator)";

@@ -13,10 +13,14 @@ mod statement;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sqlx::mysql::{MySql, MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection};
 
 use columns::Columns;
+
+/// A statement with some of its parameters.
+type Arguments<'q> = Query<'q, MySql, MySqlArguments>;
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

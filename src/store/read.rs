@@ -7,7 +7,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::statement::{padded, placeholders};
-use super::{Error, Store};
+use super::{Arguments, Error, Store};
 use crate::api::DeletionPolicy;
 use crate::index::Key;
 use crate::plan::{Current, RowId};
@@ -43,12 +43,7 @@ impl Store {
         rows: &mut BTreeMap<RowId, Row>,
     ) -> Result<(), Error> {
         for (chunk, size) in padded(keys) {
-            let sql = self.select(table, size);
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for at in 0..size {
-                query = query.bind(chunk[at.min(chunk.len() - 1)]);
-            }
-            let mut found = query.fetch(&mut self.connection);
+            let mut found = asking(self.select(table, size), chunk, size).fetch(&mut self.connection);
             while let Some(row) = found.try_next().await? {
                 let row = row_of(table, &row)?;
                 rows.insert((table, row.key().to_owned()), row);
@@ -89,11 +84,7 @@ impl Store {
                  WHERE row_key IN ({})",
                 placeholders(size)
             );
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for at in 0..size {
-                query = query.bind(chunk[at.min(chunk.len() - 1)]);
-            }
-            let mut found = query.fetch(&mut self.connection);
+            let mut found = asking(sql, chunk, size).fetch(&mut self.connection);
             while let Some(row) = found.try_next().await? {
                 if let Some(owner) = owner_of(&row)? {
                     owners.insert((owner.table, owner.key.clone()), owner);
@@ -103,7 +94,7 @@ impl Store {
         Ok(())
     }
 
-    /// Every key that `server` owns a row under. Where rows of one key have several policies, the one that deletes counts.
+    /// Every key that `server` owns a row under, with the policy that all rows of a key share.
     ///
     /// # Errors
     /// [`Error::Database`] when the connection breaks.
@@ -138,6 +129,12 @@ impl Store {
         let mailboxes = of(Table::Mailbox);
         Ok(Counts { domains: of(Table::Domain), mailboxes, aliases: of(Table::Alias) - mailboxes })
     }
+}
+
+/// A statement for `size` keys; the last key fills the places that `chunk` leaves.
+fn asking<'q>(sql: String, chunk: &[&'q str], size: usize) -> Arguments<'q> {
+    let places = chunk.iter().chain(std::iter::repeat(&chunk[chunk.len() - 1])).take(size);
+    places.fold(sqlx::query(AssertSqlSafe(sql)), |query, key| query.bind(*key))
 }
 
 fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
