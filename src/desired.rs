@@ -50,12 +50,23 @@ pub struct Verdict {
     pub reason: Reason,
     /// A sentence for people.
     pub message: Cow<'static, str>,
+    /// What is in order by itself and probably not meant: the condition `Warning`.
+    pub warning: Option<Warning>,
 }
 
+/// Why an object that is in order may not do what was meant, and a sentence for people.
+pub type Warning = (Reason, Cow<'static, str>);
+
 impl Verdict {
-    /// A verdict on an object.
+    /// A verdict on an object, without a warning.
     pub fn new(object: &ObjectId, reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { object: object.clone(), reason, message: message.into() }
+        Self { object: object.clone(), reason, message: message.into(), warning: None }
+    }
+
+    /// The same verdict with a warning, if there is one.
+    #[must_use]
+    pub fn with_warning(self, warning: Option<Warning>) -> Self {
+        Self { warning, ..self }
     }
 }
 

@@ -344,7 +344,8 @@ impl KeyPlanner<'_> {
 
 fn correct(verdicts: &mut [Verdict], verdict: Verdict) {
     if let Some(old) = verdicts.iter_mut().find(|old| old.object == verdict.object) {
-        *old = verdict;
+        let warning = verdict.warning.clone().or_else(|| old.warning.take());
+        *old = verdict.with_warning(warning);
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::api::{FIELD_MANAGER, MailAlias, MailDomain, Mailbox, Reason};
 use crate::desired::{Verdict, maildir};
 use crate::index::Index;
-use crate::index::rows::{Kind, Meta, ObjectId, SeenStatus, status_fingerprint};
+use crate::index::rows::{Kind, Meta, ObjectId, READY, SeenStatus, WARNING, status_fingerprint};
 use crate::metrics::Metrics;
 use crate::watches::SharedIndex;
 
@@ -165,6 +165,7 @@ struct WantedStatus {
     patch: serde_json::Value,
     fingerprint: u64,
     ready_since: (bool, Timestamp),
+    warning_since: Option<Timestamp>,
     previous: SeenStatus,
 }
 
@@ -212,21 +213,28 @@ impl WantedStatus {
             .ready_since
             .filter(|(was, _)| *was == ready)
             .map_or_else(Timestamp::now, |(_, since)| since);
-        let condition = Condition {
-            type_: "Ready".to_owned(),
-            status: if ready { "True" } else { "False" }.to_owned(),
-            reason: verdict.reason.as_str().to_owned(),
-            message: verdict.message.to_string(),
+        let condition = |type_: &str, status: bool, reason: Reason, message: &str, since| Condition {
+            type_: type_.to_owned(),
+            status: if status { "True" } else { "False" }.to_owned(),
+            reason: reason.as_str().to_owned(),
+            message: message.to_owned(),
             observed_generation: Some(meta.generation),
             last_transition_time: Time(since),
         };
-        let fingerprint = status_fingerprint(Some(meta.generation), std::slice::from_ref(&condition), hashed);
+        let mut conditions = vec![condition(READY, ready, verdict.reason, &verdict.message, since)];
+        let warning_since =
+            verdict.warning.as_ref().map(|_| meta.status.warning_since.unwrap_or_else(Timestamp::now));
+        if let Some(((reason, message), since)) = verdict.warning.as_ref().zip(warning_since) {
+            conditions.push(condition(WARNING, true, *reason, message, since));
+        }
+        let fingerprint = status_fingerprint(Some(meta.generation), &conditions, hashed);
         fields["observedGeneration"] = json!(meta.generation);
-        fields["conditions"] = json!([condition]);
+        fields["conditions"] = json!(conditions);
         Self {
             patch: json!({"status": fields}),
             fingerprint,
             ready_since: (ready, since),
+            warning_since,
             previous: meta.status.clone(),
         }
     }
@@ -236,7 +244,11 @@ impl WantedStatus {
     }
 
     fn seen(&self) -> SeenStatus {
-        SeenStatus { fingerprint: self.fingerprint, ready_since: Some(self.ready_since) }
+        SeenStatus {
+            fingerprint: self.fingerprint,
+            ready_since: Some(self.ready_since),
+            warning_since: self.warning_since,
+        }
     }
 
     /// Whether a domain's verdict stays as it was: then nobody waits for the patch.

@@ -22,6 +22,18 @@ pub enum Reason {
     RowRefused,
     /// A row that nobody declared stands where this object's row would go.
     RowExists,
+    /// The object is over a limit of its `MailDomain`.
+    LimitExceeded,
+    /// The alias would lead back to itself: Postfix would defer every message that reaches it.
+    AliasLoop,
+    /// The alias expands to more addresses than Postfix takes.
+    TooManyTargets,
+    /// Mail goes to an address of a served domain that nobody declares, and would bounce (a warning).
+    UndeclaredTarget,
+    /// Mail goes to a mailbox that is switched off (a warning).
+    DisabledMailbox,
+    /// The given password hash is of a weak scheme (a warning).
+    WeakPassword,
     /// The Secret that holds the password does not exist.
     SecretNotFound,
     /// The Secret exists and has no such key, or its value can't be stored.
@@ -32,6 +44,8 @@ pub enum Reason {
     DatabaseInvalid,
     /// Rows that somebody else had changed were corrected (an event, never a condition).
     DriftCorrected,
+    /// Rows that somebody else changed are left as they are, as `drift: Report` asks.
+    DriftDetected,
     /// More deletions than `massDeletion` allows are held back.
     DeletionsHeld,
     /// Postfix is not running yet.
@@ -59,11 +73,18 @@ impl Reason {
             Self::Conflict => "Conflict",
             Self::RowRefused => "RowRefused",
             Self::RowExists => "RowExists",
+            Self::LimitExceeded => "LimitExceeded",
+            Self::AliasLoop => "AliasLoop",
+            Self::TooManyTargets => "TooManyTargets",
+            Self::UndeclaredTarget => "UndeclaredTarget",
+            Self::DisabledMailbox => "DisabledMailbox",
+            Self::WeakPassword => "WeakPassword",
             Self::SecretNotFound => "SecretNotFound",
             Self::SecretInvalid => "SecretInvalid",
             Self::DatabaseUnavailable => "DatabaseUnavailable",
             Self::DatabaseInvalid => "DatabaseInvalid",
             Self::DriftCorrected => "DriftCorrected",
+            Self::DriftDetected => "DriftDetected",
             Self::DeletionsHeld => "DeletionsHeld",
             Self::PostfixStarting => "PostfixStarting",
             Self::PostfixFailed => "PostfixFailed",

@@ -51,22 +51,31 @@ impl std::fmt::Display for ObjectId {
     }
 }
 
+/// The condition that every account object carries.
+pub const READY: &str = "Ready";
+
+/// The condition of an object that is in order and probably not as it was meant; it is there only while it is `True`.
+pub const WARNING: &str = "Warning";
+
 /// What an object's status said when it was last seen.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SeenStatus {
     /// Hash of everything in the status but its times; 0 where there is none.
     pub fingerprint: u64,
-    /// Its conditions' transition times, needed to keep them when another field changes.
+    /// Transition time of `Ready`, needed to keep it when another field changes.
     pub ready_since: Option<(bool, jiff::Timestamp)>,
+    /// Transition time of `Warning`, if the object carries one.
+    pub warning_since: Option<jiff::Timestamp>,
 }
 
 impl SeenStatus {
     fn of(observed_generation: Option<i64>, conditions: &[Condition], fields: impl Hash) -> Self {
-        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+        let of_type = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
         Self {
             fingerprint: status_fingerprint(observed_generation, conditions, fields),
-            ready_since: ready
+            ready_since: of_type(READY)
                 .map(|condition| (condition.status == "True", condition.last_transition_time.0)),
+            warning_since: of_type(WARNING).map(|condition| condition.last_transition_time.0),
         }
     }
 }
