@@ -8,10 +8,10 @@ use std::borrow::Cow;
 
 use crate::api::mail_server::{MailboxFormat, MailboxLayout};
 use crate::api::{Address, DeletionPolicy, Reason};
-use crate::index::rows::{Kind, MailboxRow, ObjectId, PasswordSource, ServerRow};
+use crate::index::rows::{DomainRow, Kind, MailboxRow, ObjectId, PasswordSource, ServerRow};
 use crate::index::{Claim, Index, Key};
 use crate::object::ObjectName;
-use crate::tables::{AliasRow, DomainRow, MailboxRow as MailboxTableRow, Row};
+use crate::tables::{AliasRow, DomainRow as DomainTableRow, MailboxRow as MailboxTableRow, Row};
 
 /// A row that should be in the database.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -94,23 +94,35 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
     if index.server_of(key.domain()).is_some() {
         return Vec::new();
     }
-    let holder = index.holder(key.domain());
-    let waiting = |claim: &Claim| match holder {
-        None => Verdict::new(
+    let waiting = |claim: &Claim| match (claim.object.kind, index.holder(key.domain())) {
+        (_, None) => Verdict::new(
             &claim.object,
             Reason::UnknownDomain,
             format!("no MailDomain declares {}: create one, or correct the address", key.domain()),
         ),
-        Some((_, row)) => Verdict::new(
-            &claim.object,
-            Reason::UnknownServer,
-            format!(
-                "MailServer {} does not exist: create it, or correct serverRef of the MailDomain",
-                row.server
-            ),
+        (Kind::Domain, _) => unserved_domain(index, &claim.object).unwrap_or_else(|| synced(&claim.object)),
+        (_, Some((holder, _))) => unserved_domain(index, holder).map_or_else(
+            || synced(&claim.object),
+            |verdict| Verdict { object: claim.object.clone(), ..verdict },
         ),
     };
     claims(index, key).iter().filter(|claim| speaks_for(claim, key)).map(waiting).collect()
+}
+
+/// Why the server that a `MailDomain` names doesn't serve it, if so.
+fn unserved_domain(index: &Index, domain: &ObjectId) -> Option<Verdict> {
+    let row = index.domain(&domain.name)?;
+    let server = &row.server;
+    if index.server(server).is_none() {
+        let message =
+            format!("MailServer {server} does not exist: create it, or correct serverRef of the MailDomain");
+        return Some(Verdict::new(domain, Reason::UnknownServer, message));
+    }
+    let message = format!(
+        "MailServer {server} does not admit {domain}: add the namespace {} to its allowedNamespaces",
+        domain.name.namespace
+    );
+    (!index.server_admits(&domain.name, row)).then(|| Verdict::new(domain, Reason::NotAllowed, message))
 }
 
 fn claims<'a>(index: &'a Index, key: &Key) -> &'a [Claim] {
@@ -141,7 +153,7 @@ fn served_domain(index: &Index, key: &Key) -> Desired {
         .filter(|claim| claim.object != *holder);
     let verdict = |claim: &Claim| {
         if claim.object != *holder {
-            conflict(&claim.object, holder, key)
+            unserved_domain(index, &claim.object).unwrap_or_else(|| conflict(&claim.object, holder, key))
         } else if let Some(other) = lost_catch_all {
             conflict(&claim.object, &other.object, &Key::Address(catch_all.clone()))
         } else {
@@ -150,7 +162,7 @@ fn served_domain(index: &Index, key: &Key) -> Desired {
     };
     Desired {
         wants: vec![Want {
-            row: Row::Domain(DomainRow {
+            row: Row::Domain(DomainTableRow {
                 domain: row.domain.to_string(),
                 description: row.description.to_string(),
                 transport: "virtual".to_owned(),
@@ -167,29 +179,31 @@ fn served_domain(index: &Index, key: &Key) -> Desired {
     }
 }
 
-/// The claim that gets an address: the oldest from the namespace that holds the domain.
+/// The claim that gets an address: the oldest from a namespace that the holder of the domain admits.
 fn winner<'a>(index: &'a Index, key: &Key) -> Option<&'a Claim> {
-    let (holder, _) = index.holder(key.domain())?;
-    claims(index, key).iter().find(|claim| allowed(claim, holder))
+    let holder = index.holder(key.domain())?;
+    claims(index, key).iter().find(|claim| allowed(index, claim, holder))
 }
 
-fn allowed(claim: &Claim, holder: &ObjectId) -> bool {
-    claim.object.name.namespace == holder.name.namespace
-        && (claim.object.kind != Kind::Domain || claim.object == *holder)
+fn allowed(index: &Index, claim: &Claim, (holder, row): (&ObjectId, &DomainRow)) -> bool {
+    match claim.object.kind {
+        Kind::Domain => claim.object == *holder,
+        Kind::Mailbox | Kind::Alias => index.domain_admits(&holder.name, row, &claim.object.name.namespace),
+    }
 }
 
 fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Address) -> Desired {
-    let Some((holder, _)) = index.holder(key.domain()) else { return Desired::default() };
+    let Some(holder) = index.holder(key.domain()) else { return Desired::default() };
     let winner = winner(index, key);
     let verdict = |claim: &Claim| match winner {
         Some(winner) if winner == claim => synced(&claim.object),
-        Some(winner) if allowed(claim, holder) => conflict(&claim.object, &winner.object, key),
+        Some(winner) if allowed(index, claim, holder) => conflict(&claim.object, &winner.object, key),
         _ => Verdict::new(
             &claim.object,
             Reason::NotAllowed,
             format!(
-                "MailDomain {} belongs to another namespace: declare this address in {}",
-                holder.name, holder.name.namespace
+                "MailDomain {0} does not admit the namespace {1}: add {1} to its allowedNamespaces, or declare this address in {2}",
+                holder.0.name, claim.object.name.namespace, holder.0.name.namespace
             ),
         ),
     };

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use futures::{Stream, TryStreamExt};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -32,7 +32,7 @@ struct Shared {
 }
 
 /// How many watches there are: nothing is planned before each has delivered its first full list.
-const WATCHES: usize = 5;
+const WATCHES: usize = 6;
 
 impl Default for SharedIndex {
     fn default() -> Self {
@@ -94,8 +94,17 @@ pub async fn run(client: Client, namespace: Option<String>, index: SharedIndex) 
         follow(stream::<DeserializeGuard<MailDomain>>(&scope), Accounts(Kind::Domain), index.clone()),
         follow(stream::<DeserializeGuard<Mailbox>>(&scope), Accounts(Kind::Mailbox), index.clone()),
         follow(stream::<DeserializeGuard<MailAlias>>(&scope), Accounts(Kind::Alias), index.clone()),
-        follow(stream::<PartialObjectMeta<Secret>>(&scope), Secrets, index),
+        follow(stream::<PartialObjectMeta<Secret>>(&scope), Secrets, index.clone()),
+        follow_namespaces(&scope, index),
     );
+}
+
+/// An operator that watches one namespace needs no labels, and may not list namespaces.
+async fn follow_namespaces(scope: &Scope, index: SharedIndex) {
+    match scope.namespace {
+        Some(_) => index.listed(Namespaces::NAME),
+        None => follow(everywhere::<PartialObjectMeta<Namespace>>(&scope.client), Namespaces, index).await,
+    }
 }
 
 struct Scope {
@@ -117,6 +126,20 @@ where
         Some(namespace) => Api::<K>::namespaced(client, namespace),
         None => Api::<K>::all(client),
     };
+    events(api)
+}
+
+fn everywhere<K>(client: &Client) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    events(Api::<K>::all(client.clone()))
+}
+
+fn events<K>(api: Api<K>) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     // `any_semantic`: the list may come from the API server's cache, the watch brings what is newer.
     watch(api, watcher::Config::default().any_semantic()).default_backoff()
 }
@@ -254,5 +277,29 @@ impl Sink<PartialObjectMeta<Secret>> for Secrets {
 
     fn names(&self, index: &Index) -> Vec<ObjectName> {
         index.secret_names()
+    }
+}
+
+struct Namespaces;
+
+impl Namespaces {
+    const NAME: &'static str = "Namespace";
+}
+
+impl Sink<PartialObjectMeta<Namespace>> for Namespaces {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn apply(&self, index: &mut Index, name: ObjectName, object: PartialObjectMeta<Namespace>) {
+        index.apply_namespace(&name.name, Some(object.metadata.labels.unwrap_or_default()));
+    }
+
+    fn remove(&self, index: &mut Index, name: &ObjectName) {
+        index.apply_namespace(&name.name, None);
+    }
+
+    fn names(&self, index: &Index) -> Vec<ObjectName> {
+        index.namespace_names().iter().map(|name| ObjectName::new("", name)).collect()
     }
 }

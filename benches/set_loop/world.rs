@@ -1,7 +1,7 @@
 //! Generated worlds: mailboxes over domains, a hundred to a domain.
 
 use serde_json::json;
-use vmail_operator::api::{Address, DeletionPolicy, DomainName, MailServer};
+use vmail_operator::api::{Address, DeletionPolicy, MailDomain, MailServer};
 use vmail_operator::index::Index;
 use vmail_operator::index::rows::{DomainRow, MailboxRow, Meta, SeenStatus};
 use vmail_operator::object::ObjectName;
@@ -48,15 +48,9 @@ pub fn index(n: usize) -> Index {
     let spec = serde_json::from_value(json!({"hostname": "myhost.example.org"})).unwrap();
     index.apply_server(&server(), (&MailServer::new("myhost", spec)).into());
     for number in 0..=domain_of(n - 1) {
-        let row = DomainRow {
-            meta: meta(number),
-            domain: DomainName::parse(&format!("d{number}.example.org")).unwrap(),
-            server: server(),
-            description: "".into(),
-            active: true,
-            catch_all: Box::default(),
-            policy: DeletionPolicy::Delete,
-        };
+        let spec = json!({"serverRef": {"name": "myhost"}, "domain": format!("d{number}.example.org")});
+        let domain = MailDomain::new(&format!("d{number}"), serde_json::from_value(spec).unwrap());
+        let row = DomainRow { meta: meta(number), server: server(), ..DomainRow::from(&domain) };
         index.apply_domain(ObjectName::new("mail", &format!("d{number}")), row);
     }
     for number in 0..n {

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::DeletionPolicy;
 use super::address::{Address, DomainName};
+use super::namespaces::AllowedNamespaces;
+use crate::object::ObjectName;
 
 /// A domain that a `MailServer` receives mail for.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, Serialize)]
@@ -56,6 +58,9 @@ pub struct MailDomainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000))]
     pub catch_all: Option<Vec<Address>>,
+    /// The namespaces whose mailboxes and aliases may use this domain. Default: only its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<AllowedNamespaces>,
     /// What happens to the domain's row when this object is deleted. Default: `Delete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
@@ -64,9 +69,21 @@ pub struct MailDomainSpec {
 /// A `MailServer`, by default in the namespace of the object that names it.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 pub struct ServerReference {
-    /// Name of the `MailServer` in this namespace.
+    /// Name of the `MailServer`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// Its namespace; the `MailServer`'s `allowedNamespaces` must admit this one. Default: this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+impl ServerReference {
+    /// The server that is meant in an object of `namespace`.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> ObjectName {
+        ObjectName::new(self.namespace.as_deref().unwrap_or(namespace), &self.name)
+    }
 }
 
 /// What the operator observed of a `MailDomain`.

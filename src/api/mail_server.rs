@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SecretKeyReference;
 use super::address::DomainName;
+use super::namespaces::AllowedNamespaces;
 use super::quantity::ByteQuantity;
 
 /// One mail system: Postfix, the tables that it looks accounts up in, and the volume that holds the mail.
@@ -51,6 +52,9 @@ pub struct MailServerSpec {
     /// The Postfix workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postfix: Option<Postfix>,
+    /// The namespaces whose `MailDomain`s may name this server. Default: only its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<AllowedNamespaces>,
     /// What to do with a row that was in the database before the object that declares it. Default: `Fail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existing_rows: Option<ExistingRows>,

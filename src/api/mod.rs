@@ -11,6 +11,7 @@ pub mod mail_alias;
 pub mod mail_domain;
 pub mod mail_server;
 pub mod mailbox;
+pub mod namespaces;
 pub mod quantity;
 
 pub use address::{Address, AliasAddress, DomainName, ParseError};

@@ -117,3 +117,62 @@ fn without_a_domain_or_a_server_objects_are_told_what_is_missing() {
     assert!(unserved(&world.index, &key).is_empty());
     assert_eq!(under(&world, "x@alpha.example.org").wants.len(), 2);
 }
+
+fn tenants_mailbox(world: &mut World) {
+    world.mailbox("tenant", "bill", 2, json!({"address": "bill@alpha.example.org"}));
+}
+
+#[test]
+fn a_domain_admits_other_namespaces_as_it_says() {
+    for (allowed, labels, reason) in [
+        (json!({"from": "Same"}), json!({}), Reason::NotAllowed),
+        (json!({"from": "All"}), json!({}), Reason::Synced),
+        (
+            json!({"from": "Selector", "selector": {"matchLabels": {"mail": "yes"}}}),
+            json!({}),
+            Reason::NotAllowed,
+        ),
+        (
+            json!({"from": "Selector", "selector": {"matchLabels": {"mail": "yes"}}}),
+            json!({"mail": "yes"}),
+            Reason::Synced,
+        ),
+    ] {
+        let mut world = World::with_alpha();
+        let spec = json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "allowedNamespaces": allowed});
+        world.domain("mail", "alpha", 1, spec);
+        world.index.apply_namespace("tenant", serde_json::from_value(labels).unwrap());
+        tenants_mailbox(&mut world);
+        let desired = under(&world, "bill@alpha.example.org");
+        assert_eq!(reasons(&desired), [("tenant/bill".into(), reason)], "{allowed}");
+        assert_eq!(desired.wants.is_empty(), reason != Reason::Synced);
+    }
+}
+
+#[test]
+fn a_server_serves_only_the_domains_that_it_admits() {
+    let mut world = World::with_alpha();
+    let spec = json!({"serverRef": {"name": "myhost", "namespace": "mail"}, "domain": "beta.example.org"});
+    world.domain("tenant", "beta", 2, spec);
+    let key = Key::from_row("beta.example.org").unwrap();
+    assert!(under(&world, "beta.example.org").wants.is_empty());
+    assert_eq!(unserved(&world.index, &key)[0].reason, Reason::NotAllowed);
+    world.server(
+        "mail",
+        "myhost",
+        json!({"hostname": "myhost.example.org", "allowedNamespaces": {"from": "All"}}),
+    );
+    assert_eq!(reasons(&under(&world, "beta.example.org")), [("tenant/beta".into(), Reason::Synced)]);
+    assert!(world.index.take_work(&myhost()).keys.contains(&key));
+}
+
+#[test]
+fn a_squatter_whom_the_server_does_not_admit_keeps_nobody_out() {
+    let mut world = World::with_alpha();
+    let spec = json!({"serverRef": {"name": "myhost", "namespace": "mail"}, "domain": "alpha.example.org"});
+    world.domain("tenant", "squatter", 0, spec);
+    assert_eq!(
+        reasons(&under(&world, "alpha.example.org")),
+        [("tenant/squatter".into(), Reason::NotAllowed), ("mail/alpha".into(), Reason::Synced)]
+    );
+}

@@ -5,43 +5,22 @@
 
 mod claims;
 mod key;
+mod namespaces;
 pub mod rows;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use claims::{Claim, DomainEntry};
 pub use key::Key;
+pub use namespaces::{Allowed, Labels};
 use rows::{AliasRow, DomainRow, Kind, MailboxRow, ObjectId, Row, ServerRow};
 
+pub use work::Work;
+
 use crate::object::ObjectName;
-
-/// Keys that a set loop has to look at.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Work {
-    /// Everything is to be compared, not only `keys`.
-    pub all: bool,
-    /// Keys that events touched since the work was last taken.
-    pub keys: BTreeSet<Key>,
-}
-
-impl Work {
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        !self.all && self.keys.is_empty()
-    }
-
-    /// Puts work back that could not be done.
-    pub fn merge(&mut self, other: Self) {
-        self.all |= other.all;
-        if self.keys.is_empty() {
-            self.keys = other.keys;
-        } else {
-            self.keys.extend(other.keys);
-        }
-    }
-}
+use namespaces::Namespaces;
 
 /// Everything that is declared.
 #[derive(Debug, Default)]
@@ -51,6 +30,7 @@ pub struct Index {
     mailboxes: HashMap<ObjectName, MailboxRow>,
     aliases: HashMap<ObjectName, AliasRow>,
     by_domain: BTreeMap<Arc<str>, DomainEntry>,
+    namespaces: Namespaces,
     unreadable: HashMap<ObjectId, Box<str>>,
     secret_versions: HashMap<ObjectName, Box<str>>,
     secret_users: HashMap<ObjectName, BTreeSet<Key>>,
@@ -61,19 +41,26 @@ pub struct Index {
 impl Index {
     /// A `MailServer` appeared or changed.
     pub fn apply_server(&mut self, name: &ObjectName, row: ServerRow) {
-        if self.servers.get(name) == Some(&row) {
+        let old = self.servers.get(name);
+        if old == Some(&row) {
             return;
         }
-        let is_new = self.servers.insert(name.clone(), row).is_none();
+        let admits_others = old.is_none_or(|old| old.allowed != row.allowed);
+        if admits_others {
+            self.mark_domains_naming(name);
+        }
+        self.servers.insert(name.clone(), row);
         self.work.entry(name.clone()).or_default().all = true;
-        if is_new {
+        if admits_others {
             self.mark_domains_naming(name);
         }
     }
 
     /// A `MailServer` is gone; its domains wait for another of that name.
     pub fn remove_server(&mut self, name: &ObjectName) {
-        if self.servers.remove(name).is_some() {
+        if self.servers.contains_key(name) {
+            self.mark_domains_naming(name);
+            self.servers.remove(name);
             self.work.remove(name);
             self.mark_domains_naming(name);
         }
@@ -85,6 +72,39 @@ impl Index {
         for domain in domains {
             self.mark_domain(domain.as_str());
         }
+    }
+
+    /// A namespace appeared or changed (`Some`), or is gone: what its objects may use depends on its labels.
+    pub fn apply_namespace(&mut self, namespace: &str, labels: Option<Labels>) {
+        let old = self.namespaces.labels(namespace);
+        if old == labels.as_ref() {
+            return;
+        }
+        let answers_otherwise = |allowed: &Allowed| allowed.matches(old) != allowed.matches(labels.as_ref());
+        let affected: BTreeSet<_> = self
+            .domains
+            .iter()
+            .filter(|(name, row)| {
+                let server = || self.servers.get(&row.server);
+                answers_otherwise(&row.allowed)
+                    || (&*name.namespace == namespace
+                        && server().is_some_and(|server| answers_otherwise(&server.allowed)))
+            })
+            .map(|(_, row)| row.domain.clone())
+            .collect();
+        for domain in &affected {
+            self.mark_domain(domain.as_str());
+        }
+        self.namespaces.set(namespace, labels);
+        for domain in &affected {
+            self.mark_domain(domain.as_str());
+        }
+    }
+
+    /// The names of all known namespaces.
+    #[must_use]
+    pub fn namespace_names(&self) -> Vec<String> {
+        self.namespaces.names().map(str::to_owned).collect()
     }
 
     /// A `MailDomain` appeared or changed.
@@ -307,22 +327,38 @@ impl Index {
         self.by_domain.get(domain)
     }
 
-    /// The `MailDomain` that holds a domain: the oldest whose server exists, else the oldest.
+    /// The `MailDomain` that holds a domain: the oldest whose server exists and admits it, else the oldest.
     #[must_use]
     pub fn holder(&self, domain: &str) -> Option<(&ObjectId, &DomainRow)> {
         let claims = self.entry(domain)?.domain_claims();
         let row = |claim: &'_ Claim| self.domains.get(&claim.object.name);
-        let served =
-            claims.iter().find(|claim| row(claim).is_some_and(|row| self.servers.contains_key(&row.server)));
+        let served = claims
+            .iter()
+            .find(|claim| row(claim).is_some_and(|row| self.server_admits(&claim.object.name, row)));
         let claim = served.or(claims.first())?;
         Some((&claim.object, row(claim)?))
     }
 
-    /// The server that serves a domain, if a `MailDomain` holds it and its server exists.
+    /// Whether the server that a `MailDomain` names exists and admits it.
+    #[must_use]
+    pub fn server_admits(&self, domain: &ObjectName, row: &DomainRow) -> bool {
+        self.servers.get(&row.server).is_some_and(|server| {
+            self.namespaces.admits(&server.allowed, &row.server.namespace, &domain.namespace)
+        })
+    }
+
+    /// Whether a `MailDomain` admits objects of a namespace.
+    #[must_use]
+    pub fn domain_admits(&self, domain: &ObjectName, row: &DomainRow, namespace: &str) -> bool {
+        self.namespaces.admits(&row.allowed, &domain.namespace, namespace)
+    }
+
+    /// The server that serves a domain, if a `MailDomain` holds it and its server exists and admits it.
     #[must_use]
     pub fn server_of(&self, domain: &str) -> Option<&ObjectName> {
-        let (_, row) = self.holder(domain)?;
-        self.servers.get_key_value(&row.server).map(|(name, _)| name)
+        let (holder, row) = self.holder(domain)?;
+        let (name, _) = self.servers.get_key_value(&row.server)?;
+        self.server_admits(&holder.name, row).then_some(name)
     }
 
     /// All keys that anything declares and that `server` serves, in order.

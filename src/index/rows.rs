@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
+use super::namespaces::Allowed;
 use crate::api::mail_server::{ExistingRows, MailboxFormat, MailboxLayout, MassDeletion};
 use crate::api::{
     Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, SecretKeyReference,
@@ -145,6 +146,8 @@ pub struct ServerRow {
     pub database: u64,
     /// Hash of the held plan that an administrator released, from the annotation.
     pub released: Option<Box<str>>,
+    /// The namespaces whose `MailDomain`s may name it.
+    pub allowed: Allowed,
 }
 
 /// Annotation on a `MailServer` that releases the held deletions whose hash it names.
@@ -162,6 +165,7 @@ impl From<&MailServer> for ServerRow {
             minimum: minimum.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(10),
             database: hash_of(&serde_json::to_string(&server.spec.database).unwrap_or_default()),
             released: server.annotations().get(RELEASE_ANNOTATION).map(|hash| hash.trim().into()),
+            allowed: server.spec.allowed_namespaces.as_ref().into(),
         }
     }
 }
@@ -181,6 +185,8 @@ pub struct DomainRow {
     pub domain: DomainName,
     /// The `MailServer` that it names.
     pub server: ObjectName,
+    /// The namespaces whose objects may declare addresses in it.
+    pub allowed: Allowed,
     /// Free text.
     pub description: Box<str>,
     /// Whether mail is accepted.
@@ -200,7 +206,8 @@ impl From<&MailDomain> for DomainRow {
         Self {
             meta: Meta::of(object, seen),
             domain: spec.domain.clone(),
-            server: ObjectName::new(&object.namespace().unwrap_or_default(), &spec.server_ref.name),
+            server: spec.server_ref.within(&object.namespace().unwrap_or_default()),
+            allowed: spec.allowed_namespaces.as_ref().into(),
             description: spec.description.as_deref().unwrap_or_default().into(),
             active: spec.active.unwrap_or(true),
             catch_all: distinct(spec.catch_all.as_deref().unwrap_or_default()),

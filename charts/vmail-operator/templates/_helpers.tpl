@@ -48,3 +48,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   resources: [events]
   verbs: [create, patch]
 {{- end }}
+
+{{/* What it does besides where it serves all namespaces: their labels decide what allowedNamespaces with a selector admits. */}}
+{{- define "vmail-operator.clusterRules" -}}
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get, list, watch]
+{{- end }}
