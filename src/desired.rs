@@ -4,6 +4,8 @@
 //! ones, and both get the same answer. Identity alias rows, computed maildirs, "the oldest wins" and "only the
 //! namespace that holds the domain" are decided here.
 
+mod domain;
+
 use std::borrow::Cow;
 
 use crate::api::mail_server::{MailboxFormat, MailboxLayout};
@@ -11,7 +13,7 @@ use crate::api::{Address, DeletionPolicy, Reason};
 use crate::index::rows::{DomainRow, Kind, MailboxRow, ObjectId, PasswordSource, ServerRow};
 use crate::index::{Claim, Index, Key};
 use crate::object::ObjectName;
-use crate::tables::{AliasRow, DomainRow as DomainTableRow, MailboxRow as MailboxTableRow, Row};
+use crate::tables::{AliasRow, MailboxRow as MailboxTableRow, Row};
 
 /// A row that should be in the database.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -100,29 +102,13 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
             Reason::UnknownDomain,
             format!("no MailDomain declares {}: create one, or correct the address", key.domain()),
         ),
-        (Kind::Domain, _) => unserved_domain(index, &claim.object).unwrap_or_else(|| synced(&claim.object)),
-        (_, Some((holder, _))) => unserved_domain(index, holder).map_or_else(
+        (Kind::Domain, _) => domain::unserved(index, &claim.object).unwrap_or_else(|| synced(&claim.object)),
+        (_, Some((holder, _))) => domain::unserved(index, holder).map_or_else(
             || synced(&claim.object),
             |verdict| Verdict { object: claim.object.clone(), ..verdict },
         ),
     };
     claims(index, key).iter().filter(|claim| speaks_for(claim, key)).map(waiting).collect()
-}
-
-/// Why the server that a `MailDomain` names doesn't serve it, if so.
-fn unserved_domain(index: &Index, domain: &ObjectId) -> Option<Verdict> {
-    let row = index.domain(&domain.name)?;
-    let server = &row.server;
-    if index.server(server).is_none() {
-        let message =
-            format!("MailServer {server} does not exist: create it, or correct serverRef of the MailDomain");
-        return Some(Verdict::new(domain, Reason::UnknownServer, message));
-    }
-    let message = format!(
-        "MailServer {server} does not admit {domain}: add the namespace {} to its allowedNamespaces",
-        domain.name.namespace
-    );
-    (!index.server_admits(&domain.name, row)).then(|| Verdict::new(domain, Reason::NotAllowed, message))
 }
 
 fn claims<'a>(index: &'a Index, key: &Key) -> &'a [Claim] {
@@ -139,43 +125,8 @@ fn speaks_for(claim: &Claim, key: &Key) -> bool {
 
 fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
     match key {
-        Key::Domain(_) => served_domain(index, key),
+        Key::Domain(_) => domain::served(index, key),
         Key::Address(address) => served_address(index, server, key, address),
-    }
-}
-
-fn served_domain(index: &Index, key: &Key) -> Desired {
-    let Some((holder, row)) = index.holder(key.domain()) else { return Desired::default() };
-    let catch_all = row.domain.catch_all();
-    let lost_catch_all = (!row.catch_all.is_empty())
-        .then(|| winner(index, &Key::Address(catch_all.clone())))
-        .flatten()
-        .filter(|claim| claim.object != *holder);
-    let verdict = |claim: &Claim| {
-        if claim.object != *holder {
-            unserved_domain(index, &claim.object).unwrap_or_else(|| conflict(&claim.object, holder, key))
-        } else if let Some(other) = lost_catch_all {
-            conflict(&claim.object, &other.object, &Key::Address(catch_all.clone()))
-        } else {
-            synced(&claim.object)
-        }
-    };
-    Desired {
-        wants: vec![Want {
-            row: Row::Domain(DomainTableRow {
-                domain: row.domain.to_string(),
-                description: row.description.to_string(),
-                transport: "virtual".to_owned(),
-                backupmx: false,
-                active: row.active,
-            }),
-            object: holder.clone(),
-            uid: row.meta.uid.clone(),
-            policy: row.policy,
-            password: None,
-            keep_foreign_targets: false,
-        }],
-        verdicts: claims(index, key).iter().map(verdict).collect(),
     }
 }
 

@@ -261,7 +261,7 @@ impl KeyPlanner<'_> {
                     _ => Row::Alias(row.clone()),
                 }
             }
-            (Row::Domain(row), _) => Row::Domain(row.clone()),
+            (row, _) => row.clone(),
         };
         if current != Some(&row) {
             if owner.is_some_and(|owner| owner.desired == ownership.desired) {
@@ -381,6 +381,7 @@ fn disabled(row: &Row) -> Option<Row> {
     let mut row = row.clone();
     let active = match &mut row {
         Row::Domain(row) => &mut row.active,
+        Row::AliasDomain(row) => &mut row.active,
         Row::Mailbox(row) => &mut row.active,
         Row::Alias(row) => &mut row.active,
     };
@@ -397,12 +398,15 @@ enum Change {
 fn action(change: Change, table: Table) -> &'static str {
     match (change, table) {
         (Change::Create, Table::Domain) => "create_domain",
+        (Change::Create, Table::AliasDomain) => "create_alias_domain",
         (Change::Create, Table::Mailbox) => "create_mailbox",
         (Change::Create, Table::Alias) => "create_alias",
         (Change::Edit, Table::Domain) => "edit_domain",
+        (Change::Edit, Table::AliasDomain) => "edit_alias_domain",
         (Change::Edit, Table::Mailbox) => "edit_mailbox",
         (Change::Edit, Table::Alias) => "edit_alias",
         (Change::Delete, Table::Domain) => "delete_domain",
+        (Change::Delete, Table::AliasDomain) => "delete_alias_domain",
         (Change::Delete, Table::Mailbox) => "delete_mailbox",
         (Change::Delete, Table::Alias) => "delete_alias",
     }

@@ -41,6 +41,8 @@ pub struct ServerReport {
     pub database: Finding,
     /// The condition `TablesSynced`.
     pub tables: Finding,
+    /// Whether a domain has a transport of its own, which Postfix's configuration depends on.
+    pub transports: bool,
     /// Managed rows in the table `domain`, `mailbox`, and `alias` without identity rows.
     pub counts: Counts,
 }

@@ -165,7 +165,7 @@ async fn work(
     let patching = tokio::spawn(statuses.clone().run());
     let context = sync::Context {
         client: client.clone(),
-        index,
+        index: index.clone(),
         statuses,
         reports: reports.clone(),
         metrics,
@@ -175,6 +175,7 @@ async fn work(
     let loops = tokio::spawn(sync::run(context, shutdown.clone()));
     let controller = server::Context::new(
         client,
+        index,
         reports,
         arguments.postfix_image.clone(),
         arguments.mariadb_image.clone(),

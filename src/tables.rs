@@ -10,6 +10,8 @@ use crate::api::DeletionPolicy;
 pub enum Table {
     /// Domains that mail is received for.
     Domain,
+    /// Domains whose addresses are those of another domain.
+    AliasDomain,
     /// Accounts.
     Mailbox,
     /// Aliases, catch-alls and the identity row of each mailbox.
@@ -18,16 +20,23 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order in which rows are written; deletions go the other way.
-    pub const ALL: [Self; 3] = [Self::Domain, Self::Mailbox, Self::Alias];
+    pub const ALL: [Self; 4] = [Self::Domain, Self::AliasDomain, Self::Mailbox, Self::Alias];
 
     /// The table's name, and the value of `vmail_owner.table_name`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Domain => "domain",
+            Self::AliasDomain => "alias_domain",
             Self::Mailbox => "mailbox",
             Self::Alias => "alias",
         }
+    }
+
+    /// Whether its primary key is an address, not a domain.
+    #[must_use]
+    pub fn holds_addresses(self) -> bool {
+        matches!(self, Self::Mailbox | Self::Alias)
     }
 
     /// Reads [`Table::as_str`] back.
@@ -44,11 +53,22 @@ pub struct DomainRow {
     pub domain: String,
     /// Free text.
     pub description: String,
-    /// `virtual`, as `PostfixAdmin` writes it; Postfix doesn't read it.
+    /// transport(5) that delivers the domain's mail: `virtual` or, say, `lmtp:inet:dovecot.mail.svc:24`.
     pub transport: String,
-    /// Whether mail is only relayed to another server.
+    /// Whether mail is only relayed to the domain's primary server.
     pub backupmx: bool,
     /// Whether mail is accepted.
+    pub active: bool,
+}
+
+/// A row of `alias_domain`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AliasDomainRow {
+    /// Primary key.
+    pub alias_domain: String,
+    /// The domain whose addresses it has.
+    pub target_domain: String,
+    /// Whether it is followed.
     pub active: bool,
 }
 
@@ -104,6 +124,8 @@ pub struct AliasRow {
 pub enum Row {
     /// Of `domain`.
     Domain(DomainRow),
+    /// Of `alias_domain`.
+    AliasDomain(AliasDomainRow),
     /// Of `mailbox`.
     Mailbox(MailboxRow),
     /// Of `alias`.
@@ -116,6 +138,7 @@ impl Row {
     pub fn table(&self) -> Table {
         match self {
             Self::Domain(_) => Table::Domain,
+            Self::AliasDomain(_) => Table::AliasDomain,
             Self::Mailbox(_) => Table::Mailbox,
             Self::Alias(_) => Table::Alias,
         }
@@ -126,6 +149,7 @@ impl Row {
     pub fn key(&self) -> &str {
         match self {
             Self::Domain(row) => &row.domain,
+            Self::AliasDomain(row) => &row.alias_domain,
             Self::Mailbox(row) => &row.username,
             Self::Alias(row) => &row.address,
         }

@@ -41,6 +41,10 @@ use crate::object::ObjectName;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.domain == oldSelf.domain").message("domain can't be changed: make a new MailDomain and move its mailboxes"))]
+#[x_kube(validation = Rule::new("!has(self.aliasOf) || self.aliasOf != self.domain").message("write another domain into aliasOf"))]
+#[x_kube(validation = Rule::new("!has(self.aliasOf) || !(has(self.catchAll) || has(self.transport) || (has(self.backupMX) && self.backupMX))")
+    .message("beside aliasOf leave catchAll, transport and backupMX out: those of the other domain hold"))]
+#[x_kube(validation = Rule::new("!(has(self.catchAll) && has(self.backupMX) && self.backupMX)").message("beside backupMX leave catchAll out: every address of the domain is relayed"))]
 pub struct MailDomainSpec {
     /// The `MailServer` that serves this domain.
     pub server_ref: ServerReference,
@@ -58,6 +62,20 @@ pub struct MailDomainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000))]
     pub catch_all: Option<Vec<Address>>,
+    /// Another domain, of the same server, whose addresses this one has too: mail to bill@this goes where mail to bill@that goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_of: Option<DomainName>,
+    /// Whether this server is only a backup MX: it takes mail to any address of the domain and relays it to the domain's
+    /// primary server, found by MX or named in transport. Default: false.
+    #[serde(rename = "backupMX", default, skip_serializing_if = "Option::is_none")]
+    pub backup_mx: Option<bool>,
+    /// What delivers the domain's mail, as in transport(5): virtual, or smtp:, relay: or lmtp: with a next hop, as in
+    /// lmtp:inet:dovecot.mail.svc:24 or relay:[mx1.example.org]:25. Default: virtual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^(virtual|lmtp:inet:[A-Za-z0-9.-]+(:[0-9]{1,5})?|(smtp|relay):([A-Za-z0-9.-]+|\\\\[[A-Za-z0-9.:-]+\\\\])(:[0-9]{1,5})?)$')")
+        .message("write virtual, lmtp:inet:HOST:PORT, or smtp: or relay: with a host, as in relay:[mx1.example.org]:25"))]
+    #[schemars(length(min = 1, max = 255))]
+    pub transport: Option<String>,
     /// The namespaces whose mailboxes and aliases may use this domain. Default: only its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,

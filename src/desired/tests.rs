@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::tables::Table;
 use crate::testing::{World, myhost};
 
 fn under(world: &World, key: &str) -> Desired {
@@ -175,4 +176,39 @@ fn a_squatter_whom_the_server_does_not_admit_keeps_nobody_out() {
         reasons(&under(&world, "alpha.example.org")),
         [("tenant/squatter".into(), Reason::NotAllowed), ("mail/alpha".into(), Reason::Synced)]
     );
+}
+
+fn alias_domain(world: &mut World, domain: &str, target: &str) {
+    let spec = json!({"serverRef": {"name": "myhost"}, "domain": domain, "aliasOf": target});
+    world.domain("mail", domain, 3, spec);
+}
+
+#[test]
+fn an_alias_domain_has_its_own_row_and_one_that_points_to_the_other() {
+    let mut world = World::with_alpha();
+    alias_domain(&mut world, "delta.example.org", "alpha.example.org");
+    let desired = under(&world, "delta.example.org");
+    let tables: Vec<_> = desired.wants.iter().map(|want| want.row.table()).collect();
+    assert_eq!(tables, [Table::Domain, Table::AliasDomain]);
+    assert_eq!(reasons(&desired), [("mail/delta.example.org".into(), Reason::Synced)]);
+}
+
+#[test]
+fn an_alias_of_nothing_or_of_an_alias_is_told_and_not_written() {
+    let mut world = World::with_alpha();
+    alias_domain(&mut world, "delta.example.org", "alpha.example.org");
+    alias_domain(&mut world, "epsilon.example.org", "delta.example.org");
+    alias_domain(&mut world, "zeta.example.org", "elsewhere.example.org");
+    world.index.take_work(&myhost());
+    for (domain, reason) in
+        [("epsilon.example.org", Reason::Invalid), ("zeta.example.org", Reason::UnknownDomain)]
+    {
+        let desired = under(&world, domain);
+        assert_eq!(reasons(&desired), [(format!("mail/{domain}"), reason)]);
+        assert!(desired.wants.iter().all(|want| want.row.table() == Table::Domain));
+    }
+    world.index.remove_domain(&ObjectName::new("mail", "alpha"));
+    let touched = world.index.take_work(&myhost()).keys;
+    assert!(touched.contains(&Key::from_row("delta.example.org").unwrap()), "its target is gone");
+    assert_eq!(under(&world, "delta.example.org").verdicts[0].reason, Reason::UnknownDomain);
 }

@@ -19,6 +19,7 @@ use rows::{AliasRow, DomainRow, Kind, MailboxRow, ObjectId, Row, ServerRow};
 
 pub use work::Work;
 
+use crate::api::DomainName;
 use crate::object::ObjectName;
 use namespaces::Namespaces;
 
@@ -31,6 +32,9 @@ pub struct Index {
     aliases: HashMap<ObjectName, AliasRow>,
     by_domain: BTreeMap<Arc<str>, DomainEntry>,
     namespaces: Namespaces,
+    alias_domains: HashMap<DomainName, BTreeSet<(DomainName, ObjectName)>>,
+    /// How many domains with a transport of their own name a server.
+    transports: HashMap<ObjectName, usize>,
     unreadable: HashMap<ObjectId, Box<str>>,
     secret_versions: HashMap<ObjectName, Box<str>>,
     secret_users: HashMap<ObjectName, BTreeSet<Key>>,
@@ -124,6 +128,12 @@ impl Index {
             entry.add(domain.catch_all().local_part(), claim.clone());
         }
         entry.add_domain(claim);
+        if row.transport.is_some() {
+            *self.transports.entry(row.server.clone()).or_default() += 1;
+        }
+        if let Some(target) = row.alias_of.clone() {
+            self.alias_domains.entry(target).or_default().insert((domain.clone(), name.clone()));
+        }
         self.domains.insert(name, row);
         self.mark_domain(domain.as_str());
     }
@@ -133,7 +143,9 @@ impl Index {
         let Some(row) = self.domains.get(name) else { return };
         let domain = row.domain.clone();
         self.mark_domain(domain.as_str());
-        self.domains.remove(name);
+        if let Some(row) = self.domains.remove(name) {
+            self.forget_relations(name, &row);
+        }
         let object = ObjectId { kind: Kind::Domain, name: name.clone() };
         if let Some(entry) = self.by_domain.get_mut(domain.as_str()) {
             entry.remove_domain(&object);
@@ -141,6 +153,17 @@ impl Index {
         }
         self.mark_domain(domain.as_str());
         self.drop_empty_entry(domain.as_str());
+    }
+
+    fn forget_relations(&mut self, name: &ObjectName, row: &DomainRow) {
+        if let Some(domains) = self.transports.get_mut(&row.server).filter(|_| row.transport.is_some()) {
+            *domains -= 1;
+        }
+        if let Some(target) = &row.alias_of
+            && let Some(aliases) = self.alias_domains.get_mut(target)
+        {
+            aliases.remove(&(row.domain.clone(), name.clone()));
+        }
     }
 
     /// A `Mailbox` appeared or changed.
@@ -361,6 +384,12 @@ impl Index {
         self.server_admits(&holder.name, row).then_some(name)
     }
 
+    /// Whether a `MailDomain` that names `server` has a transport of its own: only then Postfix needs to look them up.
+    #[must_use]
+    pub fn has_transports(&self, server: &ObjectName) -> bool {
+        self.transports.get(server).is_some_and(|domains| *domains > 0)
+    }
+
     /// All keys that anything declares and that `server` serves, in order.
     #[must_use]
     pub fn keys_of(&self, server: &ObjectName) -> Vec<Key> {
@@ -388,6 +417,10 @@ impl Index {
     }
 
     fn mark_domain(&mut self, domain: &str) {
+        let aliases = DomainName::parse(domain).ok().and_then(|target| self.alias_domains.get(&target));
+        for (alias, _) in aliases.cloned().unwrap_or_default() {
+            self.mark(Key::Domain(alias));
+        }
         let Some(entry) = self.by_domain.get(domain) else { return };
         for key in entry.keys(domain) {
             self.mark(key);

@@ -176,6 +176,9 @@ fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// The transport of virtual(8), and `PostfixAdmin`'s default.
+pub const VIRTUAL: &str = "virtual";
+
 /// What is kept of a `MailDomain`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DomainRow {
@@ -191,6 +194,12 @@ pub struct DomainRow {
     pub description: Box<str>,
     /// Whether mail is accepted.
     pub active: bool,
+    /// The domain whose addresses it has too.
+    pub alias_of: Option<DomainName>,
+    /// Whether mail is only relayed to the domain's primary server.
+    pub backup_mx: bool,
+    /// What delivers its mail where it isn't virtual(8), as in transport(5).
+    pub transport: Option<Box<str>>,
     /// Targets of `@domain`; empty where there is no catch-all.
     pub catch_all: Box<[Address]>,
     /// What happens to its rows when it goes.
@@ -210,6 +219,9 @@ impl From<&MailDomain> for DomainRow {
             allowed: spec.allowed_namespaces.as_ref().into(),
             description: spec.description.as_deref().unwrap_or_default().into(),
             active: spec.active.unwrap_or(true),
+            alias_of: spec.alias_of.clone(),
+            backup_mx: spec.backup_mx.unwrap_or(false),
+            transport: spec.transport.as_deref().filter(|transport| *transport != VIRTUAL).map(Into::into),
             catch_all: distinct(spec.catch_all.as_deref().unwrap_or_default()),
             policy: spec.deletion_policy.unwrap_or_default(),
         }

@@ -22,6 +22,9 @@ pub fn fingerprint(want: &Want) -> String {
                 flag(row.active),
             ]);
         }
+        Row::AliasDomain(row) => {
+            parts.extend([&*row.alias_domain, &row.target_domain, flag(row.active)]);
+        }
         Row::Mailbox(row) => {
             quota = row.quota.to_string();
             parts.extend([&*row.username, &row.name, &row.maildir, &quota, flag(row.active)]);

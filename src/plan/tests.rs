@@ -225,7 +225,7 @@ fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
 enum Step {
     Mailbox { namespace: bool, name: u8, address: u8, active: bool, forwards: bool, policy: u8 },
     Alias { namespace: bool, name: u8, address: u8, goto: u8 },
-    Domain { name: u8, domain: bool, catch_all: bool, admits: u8 },
+    Domain { name: u8, domain: bool, kind: u8, admits: u8 },
     Namespace { admitted: bool },
     RemoveMailbox { namespace: bool, name: u8 },
     RemoveAlias { namespace: bool, name: u8 },
@@ -239,8 +239,8 @@ fn step() -> impl Strategy<Value = Step> {
             |(namespace, name, address, active, forwards, policy)| Step::Mailbox { namespace, name, address, active, forwards, policy }
         ),
         3 => (any::<bool>(), n.clone(), 0..5u8, a).prop_map(|(namespace, name, address, goto)| Step::Alias { namespace, name, address, goto }),
-        2 => (0..3u8, any::<bool>(), any::<bool>(), 0..3u8).prop_map(
-            |(name, domain, catch_all, admits)| Step::Domain { name, domain, catch_all, admits }
+        2 => (0..3u8, any::<bool>(), 0..3u8, 0..3u8).prop_map(
+            |(name, domain, kind, admits)| Step::Domain { name, domain, kind, admits }
         ),
         1 => any::<bool>().prop_map(|admitted| Step::Namespace { admitted }),
         1 => (any::<bool>(), n.clone()).prop_map(|(namespace, name)| Step::RemoveMailbox { namespace, name }),
@@ -286,17 +286,22 @@ fn take(world: &mut World, step: &Step) {
             let labels = [("mail".to_owned(), if admitted { "yes" } else { "no" }.to_owned())];
             world.index.apply_namespace("tenant", Some(labels.into()));
         }
-        Step::Domain { name, domain, catch_all, admits } => {
-            let (domain, suffix) =
-                if domain { ("alpha.example.org", "a") } else { ("beta.example.org", "b") };
-            let catch_all = if catch_all { json!([format!("a@{domain}")]) } else { Value::Null };
+        Step::Domain { name, domain, kind, admits } => {
+            let (domain, other, suffix) = if domain {
+                ("alpha.example.org", "beta.example.org", "a")
+            } else {
+                ("beta.example.org", "alpha.example.org", "b")
+            };
+            let catch_all = if kind == 1 { json!([format!("a@{domain}")]) } else { Value::Null };
+            let alias_of = if kind == 2 { json!(other) } else { Value::Null };
             let allowed = match admits {
                 0 => Value::Null,
                 1 => json!({"from": "All"}),
                 _ => json!({"from": "Selector", "selector": {"matchLabels": {"mail": "yes"}}}),
             };
             let spec = json!({
-                "serverRef": {"name": "myhost"}, "domain": domain, "catchAll": catch_all, "allowedNamespaces": allowed,
+                "serverRef": {"name": "myhost"}, "domain": domain, "catchAll": catch_all, "aliasOf": alias_of,
+                "allowedNamespaces": allowed,
             });
             world.domain("mail", &format!("d{name}{suffix}"), i64::from(name), spec);
         }

@@ -3,8 +3,8 @@
 use crate::api::mail_server::{LookupTables, MailServerSpec, OWNED_PARAMETERS, Postfix};
 use crate::object::ObjectName;
 
-use super::networks;
 use super::text::{Error, Parameters, is_parameter_name};
+use super::{Needs, networks};
 
 /// Postfix's own default of `message_size_limit`, in bytes.
 const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
@@ -21,7 +21,7 @@ const NETWORK_RULE: &str = "write networks in CIDR notation, as in 10.1.0.0/16";
 const PARAMETER_RULE: &str = "write parameter names of lower-case letters, digits and _ as in postconf(5)";
 const OWNED_RULE: &str = "this is set by the operator from other fields, leave it out";
 
-pub(super) fn render(name: &ObjectName, spec: &MailServerSpec) -> Result<String, Error> {
+pub(super) fn render(name: &ObjectName, spec: &MailServerSpec, needs: Needs) -> Result<String, Error> {
     let mut text = Parameters::default();
     text.header(
         "metadata.name",
@@ -31,7 +31,7 @@ pub(super) fn render(name: &ObjectName, spec: &MailServerSpec) -> Result<String,
     identity(&mut text, spec)?;
     local_class(&mut text);
     clients(&mut text, spec.postfix.as_ref())?;
-    virtual_class(&mut text, spec)?;
+    virtual_class(&mut text, spec, needs)?;
     user_parameters(&mut text, spec.postfix.as_ref())?;
     Ok(text.into_text())
 }
@@ -93,12 +93,12 @@ fn clients(text: &mut Parameters, postfix: Option<&Postfix>) -> Result<(), Error
 }
 
 /// The look-ups of virtual(8) and where it delivers to.
-fn virtual_class(text: &mut Parameters, spec: &MailServerSpec) -> Result<(), Error> {
+fn virtual_class(text: &mut Parameters, spec: &MailServerSpec, needs: Needs) -> Result<(), Error> {
     let store = spec.mail_store.as_ref();
     let path = store.and_then(|store| store.path.as_deref()).unwrap_or(DEFAULT_MAIL_STORE);
     text.fixed("virtual_transport", "virtual");
     text.value("mailStore.path", "virtual_mailbox_base", checked_path(path)?)?;
-    lookups(text, spec.lookup_tables.unwrap_or_default());
+    lookups(text, spec.lookup_tables.unwrap_or_default(), needs);
     // By default it is virtual_alias_maps: a query more for each address, and a row could open a domain.
     text.fixed("virtual_alias_domains", "");
     // None. Any other limit would have to be above message_size_limit, and would bound a whole mbox file.
@@ -118,28 +118,28 @@ fn virtual_class(text: &mut Parameters, spec: &MailServerSpec) -> Result<(), Err
 
 /// The tables lie in the directory that main.cf is in, wherever that is: so a directory can be checked before it is
 /// taken. proxymap(8) opens no other tables than those that main.cf names.
-fn lookups(text: &mut Parameters, tables: LookupTables) {
-    for (parameter, proxied) in [
-        ("virtual_mailbox_domains", "proxy:mysql:$config_directory/domains_maps.cf"),
-        ("virtual_mailbox_maps", "proxy:mysql:$config_directory/mailbox_maps.cf"),
-        ("virtual_alias_maps", "proxy:mysql:$config_directory/alias_maps.cf"),
-    ] {
-        let table = match tables {
-            LookupTables::ProxyMysql => proxied,
-            LookupTables::Mysql => proxied.trim_start_matches("proxy:"),
+fn lookups(text: &mut Parameters, tables: LookupTables, needs: Needs) {
+    let table = |file: &str| {
+        let type_ = match tables {
+            LookupTables::ProxyMysql => "proxy:mysql",
+            LookupTables::Mysql => "mysql",
         };
-        text.fixed(parameter, table);
+        format!("{type_}:$config_directory/{file}")
+    };
+    text.fixed("virtual_mailbox_domains", table("domains_maps.cf"));
+    text.fixed("virtual_mailbox_maps", table("mailbox_maps.cf"));
+    let aliases = ["alias_maps.cf", "alias_domain_maps.cf", "alias_domain_catch_all_maps.cf"];
+    text.fixed("virtual_alias_maps", aliases.map(table).join(" "));
+    text.fixed("relay_domains", table("relay_domains_maps.cf"));
+    // It costs a query for each time that Postfix looks at a recipient.
+    if needs.transports {
+        text.fixed("transport_maps", table("transport_maps.cf"));
     }
     // Beside a catch-all the alias row of a disabled mailbox stays active, to keep its mail from the catch-all's owner:
     // without this it would be accepted and bounced.
     text.fixed(
         "smtpd_recipient_restrictions",
-        match tables {
-            LookupTables::ProxyMysql => {
-                "check_recipient_access proxy:mysql:$config_directory/disabled_maps.cf"
-            }
-            LookupTables::Mysql => "check_recipient_access mysql:$config_directory/disabled_maps.cf",
-        },
+        format!("check_recipient_access {}", table("disabled_maps.cf")),
     );
 }
 

@@ -1,6 +1,6 @@
 //! master.cf: which daemons run, and how. Nothing in it comes from a manifest.
 
-/// Debian's services without local(8) and lmtp(8), which this configuration gives no mail to. Nothing is chrooted: a
+/// Debian's services without local(8), which this configuration gives no mail to. Nothing is chrooted: a
 /// jail has no resolver, so the database's host name would not be found.
 pub(super) const TEXT: &str = "\
 # service type private unpriv chroot wakeup maxproc command
@@ -23,6 +23,7 @@ showq     unix      n - n - - showq
 error     unix      - - n - - error
 retry     unix      - - n - - error
 discard   unix      - - n - - discard
+lmtp      unix      - - n - - lmtp
 virtual   unix      - n n - - virtual
 anvil     unix      - - n - 1 anvil
 scache    unix      - - n - 1 scache

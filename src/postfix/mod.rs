@@ -48,6 +48,13 @@ pub struct DatabaseEndpoint<'a> {
     pub tls: bool,
 }
 
+/// What the declared domains need of the configuration.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Needs {
+    /// Some domain has a transport of its own.
+    pub transports: bool,
+}
+
 /// The files of a configuration directory, without credentials.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RenderedConfig {
@@ -65,9 +72,10 @@ pub fn render(
     name: &ObjectName,
     spec: &MailServerSpec,
     database: &DatabaseEndpoint<'_>,
+    needs: Needs,
 ) -> Result<RenderedConfig, Error> {
     let mut files = BTreeMap::from([
-        (MAIN_CF.to_owned(), main_cf::render(name, spec)?),
+        (MAIN_CF.to_owned(), main_cf::render(name, spec, needs)?),
         (MASTER_CF.to_owned(), master_cf::TEXT.to_owned()),
     ]);
     for (file, query) in queries::ALL {

@@ -9,15 +9,38 @@ pub const SUFFIX: &str = "_maps.cf";
 /// Name, in the configuration directory, of the certificate of the authority that signed the database's.
 pub const AUTHORITY_FILE: &str = "ca.crt";
 
-/// File and query; main.cf names the files. A backup MX domain is not delivered here, and what is not active does not exist.
-/// The last answers for a mailbox that is switched off. `%u@%d` keeps the look-ups of parts of an address out of the database.
-pub(super) const ALL: [(&str, &str); 4] = [
+/// File and query; main.cf names the files. What is not active does not exist.
+///
+/// `%u@%d` keeps look-ups of parts of an address out of the database. The catch-all of an alias domain's target answers
+/// for `@alias-domain` only, after everything else: a tagged address (`bill+tag@`) has to find its mailbox first.
+pub(super) const ALL: [(&str, &str); 8] = [
     ("domains_maps.cf", "SELECT domain FROM domain WHERE domain = '%s' AND backupmx = 0 AND active = 1"),
+    (
+        "relay_domains_maps.cf",
+        "SELECT domain FROM domain WHERE domain = '%s' AND backupmx = 1 AND active = 1",
+    ),
+    // Keys without an address, and the parents of a domain, have no answer.
+    (
+        "transport_maps.cf",
+        "SELECT transport FROM domain WHERE domain = '%d' AND transport NOT IN ('', 'virtual') AND active = 1",
+    ),
     ("mailbox_maps.cf", "SELECT maildir FROM mailbox WHERE username = '%s' AND active = 1"),
     ("alias_maps.cf", "SELECT goto FROM alias WHERE address = '%s' AND active = 1"),
     (
+        "alias_domain_maps.cf",
+        "SELECT alias.goto FROM alias_domain JOIN alias ON alias.address = CONCAT('%u@', alias_domain.target_domain) \
+         WHERE alias_domain.alias_domain = '%d' AND alias_domain.active = 1 AND alias.active = 1",
+    ),
+    (
+        "alias_domain_catch_all_maps.cf",
+        "SELECT alias.goto FROM alias_domain JOIN alias ON alias.address = CONCAT('@', alias_domain.target_domain) \
+         WHERE '%s' LIKE '@%%' AND alias_domain.alias_domain = SUBSTRING('%s', 2) AND alias_domain.active = 1 AND alias.active = 1",
+    ),
+    // A mailbox that is switched off, under its own domain or an alias of it.
+    (
         "disabled_maps.cf",
-        "SELECT '550 5.1.1 mailbox disabled' FROM mailbox WHERE username = '%u@%d' AND active = 0",
+        "SELECT '550 5.1.1 mailbox disabled' FROM mailbox WHERE active = 0 AND username IN ('%u@%d', \
+         (SELECT CONCAT('%u@', target_domain) FROM alias_domain WHERE alias_domain = '%d' AND active = 1))",
     ),
 ];
 

@@ -12,7 +12,7 @@ fn spec(value: Value) -> MailServerSpec {
 }
 
 fn rendered(value: Value, database: &DatabaseEndpoint<'_>) -> Result<RenderedConfig, Error> {
-    render(&ObjectName::new("mail", "myhost"), &spec(value), database)
+    render(&ObjectName::new("mail", "myhost"), &spec(value), database, Needs::default())
 }
 
 fn file(value: Value, name: &str) -> String {
@@ -30,13 +30,28 @@ fn the_smallest_server() {
     let config = rendered(json!({"hostname": "myhost.example.org"}), &DATABASE).unwrap();
     assert_eq!(
         config.files.keys().collect::<Vec<_>>(),
-        ["alias_maps.cf", "disabled_maps.cf", "domains_maps.cf", "mailbox_maps.cf", "main.cf", "master.cf"]
+        [
+            "alias_domain_catch_all_maps.cf",
+            "alias_domain_maps.cf",
+            "alias_maps.cf",
+            "disabled_maps.cf",
+            "domains_maps.cf",
+            "mailbox_maps.cf",
+            "main.cf",
+            "master.cf",
+            "relay_domains_maps.cf",
+            "transport_maps.cf"
+        ]
     );
     insta::assert_snapshot!("main_cf", config.files[MAIN_CF]);
     insta::assert_snapshot!("master_cf", config.files[MASTER_CF]);
     insta::assert_snapshot!("domains_maps", config.files["domains_maps.cf"]);
     insta::assert_snapshot!("mailbox_maps", config.files["mailbox_maps.cf"]);
     insta::assert_snapshot!("alias_maps", config.files["alias_maps.cf"]);
+    insta::assert_snapshot!("alias_domain_maps", config.files["alias_domain_maps.cf"]);
+    insta::assert_snapshot!("alias_domain_catch_all_maps", config.files["alias_domain_catch_all_maps.cf"]);
+    insta::assert_snapshot!("relay_domains_maps", config.files["relay_domains_maps.cf"]);
+    insta::assert_snapshot!("transport_maps", config.files["transport_maps.cf"]);
     insta::assert_snapshot!("disabled_maps", config.files["disabled_maps.cf"]);
 }
 
@@ -121,6 +136,17 @@ fn hostile() -> impl Strategy<Value = String> {
     vec(piece, 0..5).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn transports_are_looked_up_only_where_a_domain_has_one() {
+    let spec = spec(json!({"hostname": "myhost.example.org"}));
+    let main_cf = |transports| {
+        let needs = Needs { transports };
+        render(&ObjectName::new("mail", "myhost"), &spec, &DATABASE, needs).unwrap().files[MAIN_CF].clone()
+    };
+    assert!(!main_cf(false).contains("transport_maps"));
+    assert!(main_cf(true).contains("transport_maps = proxy:mysql:$config_directory/transport_maps.cf\n"));
+}
+
 proptest! {
     #[test]
     fn no_value_adds_a_line_to_main_cf(
@@ -134,7 +160,7 @@ proptest! {
             "mailStore": {"path": path},
             "postfix": {"trustedNetworks": networks, "parameters": user},
         }));
-        let Ok(config) = render(&ObjectName::new("mail", &object), &spec, &DATABASE) else { return Ok(()) };
+        let Ok(config) = render(&ObjectName::new("mail", &object), &spec, &DATABASE, Needs::default()) else { return Ok(()) };
         let main = &config.files[MAIN_CF];
         let lines = parameters(main);
 

@@ -32,9 +32,9 @@ impl Parameters {
         Ok(())
     }
 
-    /// A line of ours, known when this program was compiled: may refer to other parameters with `$`.
-    pub(super) fn fixed(&mut self, name: &'static str, value: &'static str) {
-        self.lines.push((name.to_owned(), value.to_owned()));
+    /// A line of ours, made of nothing but texts of this program: may refer to other parameters with `$`.
+    pub(super) fn fixed(&mut self, name: &'static str, value: impl Into<String>) {
+        self.lines.push((name.to_owned(), value.into()));
     }
 
     /// A line with a value that is made from a manifest's `field`. It takes the place of an earlier line for the same

@@ -39,8 +39,9 @@ use serde_json::json;
 
 use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus};
 use crate::object::ObjectName;
-use crate::postfix;
+use crate::postfix::{self, Needs};
 use crate::report::{Finding, Reports};
+use crate::watches::SharedIndex;
 use apply::bounded;
 use build::names::{Component, INSTANCE_LABEL, MANAGED_SELECTOR};
 pub use error::Error;
@@ -56,6 +57,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_m
 /// What every reconciliation shares.
 pub struct Context {
     client: Client,
+    index: SharedIndex,
     reports: Reports,
     /// Where servers are looked for; `None`: in all namespaces.
     namespace: Option<String>,
@@ -68,10 +70,16 @@ pub struct Context {
 impl Context {
     /// A context for all namespaces, with no failures so far. The images are for servers that name none.
     #[must_use]
-    pub fn new(client: Client, reports: Reports, postfix_image: String, mariadb_image: String) -> Self {
+    pub fn new(
+        client: Client,
+        index: SharedIndex,
+        reports: Reports,
+        postfix_image: String,
+        mariadb_image: String,
+    ) -> Self {
         let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
         let images = Images { postfix: postfix_image, mariadb: mariadb_image };
-        Self { client, reports, namespace: None, images, recorder, failures: Mutex::default() }
+        Self { client, index, reports, namespace: None, images, recorder, failures: Mutex::default() }
     }
 
     /// The same for the servers of one namespace only, if one is given.
@@ -184,7 +192,10 @@ struct Made {
 
 async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let validated = validate::validate(server, &context.images)?;
-    let config = postfix::render(&validated.name, &server.spec, &validated.endpoint.for_postfix())?;
+    // What the domains need is not known before all of them are: better late than a configuration that lacks a look-up.
+    context.index.complete().await;
+    let needs = Needs { transports: context.index.read().has_transports(&validated.name) };
+    let config = postfix::render(&validated.name, &server.spec, &validated.endpoint.for_postfix(), needs)?;
     let accounts = match validated.database {
         Some(_) => Some(accounts::ensure(&context.client, &validated).await?),
         None => None,

@@ -218,6 +218,7 @@ mod tests {
             config_hash: Some("abc".to_owned()),
             credentials: None,
             report: Some(ServerReport {
+                transports: false,
                 database: Finding::good(Reason::Ready, ""),
                 tables: Finding::good(Reason::Synced, ""),
                 counts: Counts { domains: 3, mailboxes: 9, aliases: 5 },

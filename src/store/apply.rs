@@ -44,6 +44,7 @@ impl Store {
 fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)> {
     let bound: &[&str] = match table {
         Table::Domain => &["domain", "description", "transport", "backupmx", "active"],
+        Table::AliasDomain => &["alias_domain", "target_domain", "active"],
         Table::Mailbox => {
             &["username", "password", "name", "maildir", "quota", "local_part", "domain", "active"]
         }
@@ -89,6 +90,7 @@ fn size(row: &Row) -> usize {
         Row::Alias(row) => row.goto.len(),
         Row::Mailbox(row) => row.password.len() + row.maildir.len(),
         Row::Domain(row) => row.description.len(),
+        Row::AliasDomain(_) => 0,
     };
     long + 1024
 }
@@ -101,6 +103,7 @@ fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<
             .bind(&row.transport)
             .bind(row.backupmx)
             .bind(row.active),
+        Row::AliasDomain(row) => query.bind(&row.alias_domain).bind(&row.target_domain).bind(row.active),
         Row::Mailbox(row) => {
             let mut query = query
                 .bind(&row.username)
@@ -126,6 +129,7 @@ fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<
 async fn delete(connection: &mut MySqlConnection, table: Table, ids: &[&RowId]) -> Result<(), Error> {
     let key = match table {
         Table::Domain => "domain",
+        Table::AliasDomain => "alias_domain",
         Table::Mailbox => "username",
         Table::Alias => "address",
     };

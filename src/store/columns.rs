@@ -8,8 +8,9 @@ use super::Error;
 use crate::tables::Table;
 
 /// Columns without which a table can't be used.
-const REQUIRED: [(Table, &[&str]); 3] = [
+const REQUIRED: [(Table, &[&str]); 4] = [
     (Table::Domain, &["domain", "description", "transport", "backupmx", "active"]),
+    (Table::AliasDomain, &["alias_domain", "target_domain", "active"]),
     (Table::Mailbox, &["username", "password", "name", "maildir", "quota", "domain", "active"]),
     (Table::Alias, &["address", "goto", "domain", "active"]),
 ];

@@ -12,7 +12,7 @@ use crate::api::DeletionPolicy;
 use crate::index::Key;
 use crate::plan::{Current, RowId};
 use crate::report::Counts;
-use crate::tables::{AliasRow, DomainRow, MailboxRow, OwnerRow, Row, Table};
+use crate::tables::{AliasDomainRow, AliasRow, DomainRow, MailboxRow, OwnerRow, Row, Table};
 
 /// The keys and policies of the rows that a server owns: enough to see what has to go.
 pub type OwnedKeys = BTreeMap<Key, DeletionPolicy>;
@@ -27,9 +27,8 @@ impl Store {
         let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
         let (addresses, domains): (Vec<&str>, Vec<&str>) =
             texts.iter().copied().partition(|text| text.contains('@'));
-        for (table, keys) in
-            [(Table::Domain, &domains), (Table::Mailbox, &addresses), (Table::Alias, &addresses)]
-        {
+        for table in Table::ALL {
+            let keys = if table.holds_addresses() { &addresses } else { &domains };
             self.read_rows(table, keys, &mut current.rows).await?;
         }
         self.read_owners(&texts, &mut current.owners).await?;
@@ -60,6 +59,9 @@ impl Store {
         match table {
             Table::Domain => format!(
                 "SELECT domain, description, COALESCE(transport, ''), backupmx <> 0, active <> 0 FROM domain WHERE domain IN ({keys})"
+            ),
+            Table::AliasDomain => format!(
+                "SELECT alias_domain, target_domain, active <> 0 FROM alias_domain WHERE alias_domain IN ({keys})"
             ),
             Table::Mailbox => format!(
                 "SELECT username, password, name, maildir, CAST(quota AS SIGNED), {}, domain, active <> 0 FROM mailbox \
@@ -148,6 +150,11 @@ fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
             transport: row.try_get(2)?,
             backupmx: flag(3)?,
             active: flag(4)?,
+        }),
+        Table::AliasDomain => Row::AliasDomain(AliasDomainRow {
+            alias_domain: key,
+            target_domain: row.try_get(1)?,
+            active: flag(2)?,
         }),
         Table::Mailbox => Row::Mailbox(MailboxRow {
             username: key,

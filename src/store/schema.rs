@@ -3,9 +3,12 @@
 //! The description of the columns follows `PostfixAdmin`'s schema 1856. Keys are `utf8mb4_bin`: with a server's own
 //! default (`utf8mb4_general_ci`, say) `josé@` and `jose@` would be one mailbox.
 
+use std::collections::BTreeSet;
+
 use sqlx::mysql::MySqlConnection;
 
 use super::{Error, Store};
+use crate::tables::Table;
 
 /// Version of `PostfixAdmin`'s schema that the made tables correspond to.
 const POSTFIXADMIN_VERSION: &str = "1856";
@@ -71,8 +74,9 @@ const OWNER_COLUMNS: &str = "row_key varchar(255) NOT NULL, table_name varchar(1
     password char(16) NOT NULL DEFAULT '', goto mediumtext NOT NULL, PRIMARY KEY (row_key, table_name), KEY server (server)";
 
 /// Columns that Postfix's look-ups name, and no others: no password hash ever reaches the mail pod.
-const READER_COLUMNS: [(&str, &str); 3] = [
-    ("domain", "domain, backupmx, active"),
+const READER_COLUMNS: [(&str, &str); 4] = [
+    ("domain", "domain, transport, backupmx, active"),
+    ("alias_domain", "alias_domain, target_domain, active"),
     ("mailbox", "username, maildir, active"),
     ("alias", "address, goto, active"),
 ];
@@ -83,7 +87,7 @@ pub(super) async fn ensure_postfixadmin(connection: &mut MySqlConnection) -> Res
     let needed = ["domain", "mailbox", "alias"];
     let missing: Vec<_> = needed.into_iter().filter(|table| !tables.contains(*table)).collect();
     match missing.len() {
-        0 => Ok(()),
+        0 => make_alias_domain_table(connection, &tables).await,
         3 => make_postfixadmin_tables(connection).await,
         _ => Err(Error::Unfit(missing.into_iter().map(|table| format!("table {table}")).collect())),
     }
@@ -96,6 +100,20 @@ pub(super) async fn ensure_ownership(connection: &mut MySqlConnection) -> Result
             .await?;
     }
     Ok(())
+}
+
+/// `PostfixAdmin` had no alias domains before 2.3: Postfix looks them up all the same.
+async fn make_alias_domain_table(
+    connection: &mut MySqlConnection,
+    tables: &BTreeSet<String>,
+) -> Result<(), Error> {
+    let table = postfixadmin_tables().into_iter().find(|(name, _)| *name == Table::AliasDomain.as_str());
+    match table {
+        Some((name, columns)) if !tables.contains(name) => {
+            execute(connection, format!("CREATE TABLE IF NOT EXISTS `{name}` ({columns}) {CHARSET}")).await
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn make_postfixadmin_tables(connection: &mut MySqlConnection) -> Result<(), Error> {

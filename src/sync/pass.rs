@@ -273,14 +273,15 @@ impl<'a> Passes<'a> {
         for (table, change) in changes {
             match table {
                 Table::Domain => self.counts.domains += change,
+                Table::AliasDomain => {}
                 Table::Mailbox => {
                     self.counts.mailboxes += change;
                     self.counts.aliases -= change;
                 }
                 Table::Alias => self.counts.aliases += change,
             }
-            // Every key but a domain's has exactly one row in alias.
-            keys += if table == Table::Mailbox { 0 } else { change };
+            // A domain's key always has a row in domain, an address's in alias.
+            keys += if matches!(table, Table::Domain | Table::Alias) { change } else { 0 };
         }
         self.owned =
             usize::try_from(i64::try_from(self.owned).unwrap_or_default() + keys).unwrap_or_default();
@@ -291,14 +292,19 @@ impl<'a> Passes<'a> {
             Some(held) => Finding::bad(Reason::DeletionsHeld, held.message()),
             None => Finding::good(Reason::Synced, "the tables are as declared"),
         };
-        ServerReport { database: Finding::good(Reason::Ready, "connected"), tables, counts: self.counts }
+        ServerReport {
+            database: Finding::good(Reason::Ready, "connected"),
+            tables,
+            transports: self.context.index.read().has_transports(self.server),
+            counts: self.counts,
+        }
     }
 
     fn report_differs_in_findings(&self) -> bool {
         let new = self.current_report();
-        self.reported
-            .as_ref()
-            .is_none_or(|(old, _)| (&old.database, &old.tables) != (&new.database, &new.tables))
+        self.reported.as_ref().is_none_or(|(old, _)| {
+            (&old.database, &old.tables, old.transports) != (&new.database, &new.tables, new.transports)
+        })
     }
 
     /// When the counts are to be told, if they changed.

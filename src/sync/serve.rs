@@ -58,7 +58,8 @@ fn outage(context: &Context, server: &ObjectName, database: Finding) -> ServerRe
     let counts = context.reports.get(server).map_or_else(Counts::default, |report| report.counts);
     let tables =
         Finding::bad(database.reason, "the tables are not compared while the database can't be used");
-    ServerReport { database, tables, counts }
+    let transports = context.index.read().has_transports(server);
+    ServerReport { database, tables, transports, counts }
 }
 
 fn finding(error: &PassError) -> Finding {

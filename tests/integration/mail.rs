@@ -135,6 +135,8 @@ fn mail_to_declared_addresses_arrives_and_to_any_other_is_refused() {
     install();
     the_seeds_mail_run();
     a_disabled_mailbox_is_refused_and_the_catch_all_does_not_get_its_mail();
+    an_alias_domain_has_the_addresses_of_its_target();
+    a_transport_and_a_backup_mx_decide_where_mail_goes();
     a_bad_configuration_is_told_and_the_old_one_goes_on();
     a_tenth_mailbox_comes_and_goes();
     nothing_accepted_is_lost();
@@ -179,6 +181,79 @@ fn a_disabled_mailbox_is_refused_and_the_catch_all_does_not_get_its_mail() {
     await_true(LIMIT, "a disabled mailbox is refused", || code("alistair@gamma.example.org") == 550);
     active(true);
     await_true(LIMIT, "an enabled mailbox is accepted", || code("alistair@gamma.example.org") == 250);
+}
+
+fn declare_domain(domain: &str, extra: &str) {
+    let name = domain.split('.').next().unwrap();
+    apply(&format!(
+        "{{apiVersion: vmail.dev/v1alpha1, kind: MailDomain, metadata: {{name: {name}, namespace: mail}}, \
+         spec: {{serverRef: {{name: myhost}}, domain: {domain}, {extra}}}}}"
+    ));
+    await_true(LIMIT, domain, || ready(&format!("maildomain/{name}")));
+}
+
+fn an_alias_domain_has_the_addresses_of_its_target() {
+    declare_domain("delta.example.org", "aliasOf: alpha.example.org");
+    declare_domain("epsilon.example.org", "aliasOf: gamma.example.org");
+    for (to, subject, maildir) in [
+        ("alfred@delta.example.org", "alias-domain", "alpha.example.org/alfred"),
+        ("hello@delta.example.org", "alias-domain-alias", "alpha.example.org/alfred"),
+        ("bob+tag@delta.example.org", "alias-domain-tagged", "alpha.example.org/bob"),
+        ("cinder+tag@epsilon.example.org", "alias-domain-tag-no-catch-all", "gamma.example.org/cinder"),
+        ("whoever@epsilon.example.org", "alias-domain-catch-all", "gamma.example.org/ben"),
+    ] {
+        send(to, subject);
+        await_delivered(maildir, subject);
+    }
+    assert_eq!(code("nobody@delta.example.org"), 550);
+}
+
+/// A host that doesn't exist takes nothing: the queue says where the mail would go.
+fn a_transport_and_a_backup_mx_decide_where_mail_goes() {
+    declare_domain("zeta.example.org", "backupMX: true, transport: 'relay:[127.0.0.1]:2599'");
+    declare_domain("eta.example.org", "transport: 'lmtp:inet:127.0.0.1:2598'");
+    apply(
+        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: emma, namespace: mail}, spec: {address: emma@eta.example.org}}",
+    );
+    await_true(LIMIT, "a backup MX takes every address", || code("anybody@zeta.example.org") == 250);
+    await_true(LIMIT, "Postfix looks transports up", || {
+        let show = [
+            "exec",
+            "myhost-postfix-0",
+            "--",
+            "postconf",
+            "-c",
+            "/run/vmail/postfix",
+            "-h",
+            "transport_maps",
+        ];
+        String::from_utf8_lossy(&kubectl(&show).stdout).contains("transport_maps.cf")
+    });
+    assert_eq!(code("nobody@eta.example.org"), 550, "a transport opens no address");
+    send("anybody@zeta.example.org", "relayed");
+    send("emma@eta.example.org", "by-lmtp");
+    await_true(LIMIT, "both wait in the queue for their next hop", || {
+        let queue =
+            kubectl(&["exec", "myhost-postfix-0", "--", "postqueue", "-c", "/run/vmail/postfix", "-p"]);
+        let queue = String::from_utf8_lossy(&queue.stdout).into_owned();
+        queue.contains("127.0.0.1[127.0.0.1]:2599") && queue.contains("127.0.0.1[127.0.0.1]:2598")
+    });
+    must(
+        &kubectl(&[
+            "exec",
+            "myhost-postfix-0",
+            "--",
+            "postsuper",
+            "-c",
+            "/run/vmail/postfix",
+            "-d",
+            "ALL",
+            "deferred",
+        ]),
+        "postsuper",
+    );
+    must(&kubectl(&["delete", "maildomain", "zeta", "eta", "--wait=false"]), "kubectl delete");
+    must(&kubectl(&["delete", "mailbox", "emma", "--wait=false"]), "kubectl delete");
 }
 
 fn a_bad_configuration_is_told_and_the_old_one_goes_on() {

@@ -1,0 +1,111 @@
+//! What should stand under a domain: its row, and the row that makes it an alias of another.
+
+use super::{Desired, Verdict, Want, claims, conflict, synced, winner};
+use crate::api::{DomainName, Reason};
+use crate::index::rows::{DomainRow, ObjectId, VIRTUAL};
+use crate::index::{Claim, Index, Key};
+use crate::tables::{AliasDomainRow, DomainRow as DomainTableRow, Row};
+
+/// Why the server that a `MailDomain` names doesn't serve it, if so.
+pub(super) fn unserved(index: &Index, domain: &ObjectId) -> Option<Verdict> {
+    let row = index.domain(&domain.name)?;
+    let server = &row.server;
+    if index.server(server).is_none() {
+        let message =
+            format!("MailServer {server} does not exist: create it, or correct serverRef of the MailDomain");
+        return Some(Verdict::new(domain, Reason::UnknownServer, message));
+    }
+    let message = format!(
+        "MailServer {server} does not admit {domain}: add the namespace {} to its allowedNamespaces",
+        domain.name.namespace
+    );
+    (!index.server_admits(&domain.name, row)).then(|| Verdict::new(domain, Reason::NotAllowed, message))
+}
+
+pub(super) fn served(index: &Index, key: &Key) -> Desired {
+    let Some((holder, row)) = index.holder(key.domain()) else { return Desired::default() };
+    let alias_of = row.alias_of.as_ref().map(|target| alias_domain(index, holder, row, target));
+    let obstacle = match &alias_of {
+        Some(Err(verdict)) => Some(verdict.clone()),
+        _ => lost_catch_all(index, holder, row),
+    };
+    let verdict = |claim: &Claim| {
+        if claim.object == *holder {
+            obstacle.clone().unwrap_or_else(|| synced(&claim.object))
+        } else {
+            unserved(index, &claim.object).unwrap_or_else(|| conflict(&claim.object, holder, key))
+        }
+    };
+    let want = |row_wanted: Row| Want {
+        row: row_wanted,
+        object: holder.clone(),
+        uid: row.meta.uid.clone(),
+        policy: row.policy,
+        password: None,
+        keep_foreign_targets: false,
+    };
+    let domain = Row::Domain(DomainTableRow {
+        domain: row.domain.to_string(),
+        description: row.description.to_string(),
+        transport: row.transport.as_deref().unwrap_or(VIRTUAL).to_owned(),
+        backupmx: row.backup_mx,
+        active: row.active,
+    });
+    let alias_domain = alias_of.and_then(Result::ok).map(Row::AliasDomain);
+    Desired {
+        wants: std::iter::once(domain).chain(alias_domain).map(want).collect(),
+        verdicts: claims(index, key).iter().map(verdict).collect(),
+    }
+}
+
+/// The domain's catch-all is an address like any other: an older object may have it.
+fn lost_catch_all(index: &Index, holder: &ObjectId, row: &DomainRow) -> Option<Verdict> {
+    if row.catch_all.is_empty() {
+        return None;
+    }
+    let key = Key::Address(row.domain.catch_all());
+    let winner = winner(index, &key).filter(|claim| claim.object != *holder)?;
+    Some(conflict(holder, &winner.object, &key))
+}
+
+/// The row that makes a domain an alias of `target`, or why there is none. Postfix follows one such row, so an alias of
+/// an alias would have no addresses.
+fn alias_domain(
+    index: &Index,
+    holder: &ObjectId,
+    row: &DomainRow,
+    target: &DomainName,
+) -> Result<AliasDomainRow, Verdict> {
+    let no = |reason, message: String| Err(Verdict::new(holder, reason, message));
+    match index.holder(target.as_str()) {
+        Some((other, target_row)) if index.server_of(target.as_str()) == Some(&row.server) => {
+            if !index.domain_admits(&other.name, target_row, &holder.name.namespace) {
+                no(
+                    Reason::NotAllowed,
+                    format!(
+                        "{other} does not admit {holder}: add the namespace {} to its allowedNamespaces",
+                        holder.name.namespace
+                    ),
+                )
+            } else if let Some(further) = &target_row.alias_of {
+                no(
+                    Reason::Invalid,
+                    format!("aliasOf names {target}, which is an alias of {further} itself: write {further}"),
+                )
+            } else {
+                Ok(AliasDomainRow {
+                    alias_domain: row.domain.to_string(),
+                    target_domain: target.to_string(),
+                    active: row.active,
+                })
+            }
+        }
+        _ => no(
+            Reason::UnknownDomain,
+            format!(
+                "MailServer {} serves no domain {target}: create its MailDomain, or correct aliasOf",
+                row.server
+            ),
+        ),
+    }
+}
