@@ -13,7 +13,7 @@ use crate::api::{Address, DeletionPolicy, Reason};
 use crate::index::rows::{DomainRow, Kind, MailboxRow, ObjectId, PasswordSource, ServerRow};
 use crate::index::{Claim, Index, Key};
 use crate::object::ObjectName;
-use crate::tables::{AliasRow, MailboxRow as MailboxTableRow, Row};
+use crate::tables::{AliasRow, MailboxRow as MailboxTableRow, Row, SharedColumn};
 
 /// A row that should be in the database.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,6 +30,8 @@ pub struct Want {
     pub password: Option<PasswordWant>,
     /// Whether targets that others put into `goto` stay: so for the identity row of a mailbox.
     pub keep_foreign_targets: bool,
+    /// Columns that the object names; what others wrote into the other [`SharedColumn`]s stays.
+    pub named: Vec<SharedColumn>,
 }
 
 /// A password that has to be fetched from a Secret before it can be written.
@@ -182,11 +184,11 @@ fn alias_want(index: &Index, object: &ObjectId, address: &Address) -> Option<Wan
     let (meta, goto, description, active, policy) = match object.kind {
         Kind::Alias => {
             let row = index.alias(&object.name)?;
-            (&row.meta, &row.goto, row.description.to_string(), row.active, row.policy)
+            (&row.meta, &row.goto, row.description.as_deref(), row.active, row.policy)
         }
         Kind::Domain => {
             let row = index.domain(&object.name)?;
-            (&row.meta, &row.catch_all, String::new(), row.active, row.policy)
+            (&row.meta, &row.catch_all, None, row.active, row.policy)
         }
         Kind::Mailbox => return None,
     };
@@ -195,7 +197,7 @@ fn alias_want(index: &Index, object: &ObjectId, address: &Address) -> Option<Wan
             address: address.to_string(),
             goto: join(goto.iter()),
             domain: address.domain().to_owned(),
-            description,
+            description: description.unwrap_or_default().to_owned(),
             active,
         }),
         object: object.clone(),
@@ -203,7 +205,13 @@ fn alias_want(index: &Index, object: &ObjectId, address: &Address) -> Option<Wan
         policy,
         password: None,
         keep_foreign_targets: false,
+        named: named([(SharedColumn::Description, description.is_some())]),
     })
+}
+
+/// The columns that are named.
+fn named<const N: usize>(columns: [(SharedColumn, bool); N]) -> Vec<SharedColumn> {
+    columns.into_iter().filter(|(_, named)| *named).map(|(column, _)| column).collect()
 }
 
 fn mailbox_wants(index: &Index, server: &ServerRow, object: &ObjectId, row: &MailboxRow) -> Vec<Want> {
@@ -221,20 +229,21 @@ fn mailbox_wants(index: &Index, server: &ServerRow, object: &ObjectId, row: &Mai
             version: index.secret_version(&secret).map(Into::into),
         }
     });
-    let want = |row: Row, uid: &str, policy, password, keep_foreign_targets| Want {
-        row,
+    let want = |row_wanted: Row, named| Want {
+        row: row_wanted,
         object: object.clone(),
-        uid: uid.into(),
-        policy,
-        password,
-        keep_foreign_targets,
+        uid: row.meta.uid.clone(),
+        policy: row.policy,
+        password: None,
+        keep_foreign_targets: false,
+        named,
     };
     let mailbox = Row::Mailbox(MailboxTableRow {
         username: address.to_string(),
         password: String::new(),
-        name: row.display_name.to_string(),
+        name: row.display_name.as_deref().unwrap_or_default().to_owned(),
         maildir: maildir(server, address),
-        quota: row.quota,
+        quota: row.quota.unwrap_or_default(),
         local_part: address.local_part().to_owned(),
         domain: address.domain().to_owned(),
         active: row.active,
@@ -247,9 +256,11 @@ fn mailbox_wants(index: &Index, server: &ServerRow, object: &ObjectId, row: &Mai
         // Without it the catch-all's owner would get the mail of a disabled mailbox.
         active: row.active || winner(index, &Key::Address(address.catch_all())).is_some(),
     });
+    let mailbox_named =
+        named([(SharedColumn::Name, row.display_name.is_some()), (SharedColumn::Quota, row.quota.is_some())]);
     vec![
-        want(mailbox, &row.meta.uid, row.policy, password, false),
-        want(identity, &row.meta.uid, row.policy, None, true),
+        Want { password, ..want(mailbox, mailbox_named) },
+        Want { keep_foreign_targets: true, ..want(identity, Vec::new()) },
     ]
 }
 

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, RowId};
 use crate::tables::Table;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -86,7 +86,13 @@ impl Metrics {
         };
         plan.upserts.iter().for_each(|row| count(&self.0.written, row.table()));
         plan.deletes.iter().for_each(|(table, _)| count(&self.0.deleted, *table));
-        plan.drifted.iter().for_each(|(table, _)| count(&self.0.drifted, *table));
+    }
+
+    /// Rows turned out to have been changed or removed by somebody else.
+    pub fn drifted(&self, rows: &[RowId]) {
+        for (table, _) in rows {
+            self.0.drifted.get_or_create(&TableLabel { table: table.as_str() }).inc();
+        }
     }
 
     /// So many deletions are held back now.

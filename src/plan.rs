@@ -9,14 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use fingerprint::{fingerprint, password_fingerprint};
 
-use crate::api::mail_server::ExistingRows;
+use crate::api::mail_server::{Drift, ExistingRows};
 use crate::api::{DeletionPolicy, Reason};
 use crate::desired::{Desired, PasswordWant, Verdict, Want};
 use crate::index::Key;
-use crate::tables::{AliasRow, MailboxRow, OwnerRow, Row, Table};
+use crate::tables::{AliasRow, MailboxRow, OwnerRow, Row, SharedColumn, Table};
 
 /// A password that nobody can log in with: no hash of any scheme equals it.
 pub const LOCKED_PASSWORD: &str = "!";
+
+/// What an object is told whose row somebody else changed, with [`Drift::Report`].
+const DRIFT_LEFT: &str = "somebody else changed or removed the row: change this object to write it again, or set drift: Correct on the MailServer";
 
 /// Table and primary key of a row.
 pub type RowId = (Table, String);
@@ -57,6 +60,10 @@ pub struct Terms<'a> {
     pub server: &'a str,
     /// What to do with a row that was there before its object.
     pub existing_rows: ExistingRows,
+    /// What to do with a managed row that somebody else changed.
+    pub drift: Drift,
+    /// Columns that the database's tables don't have.
+    pub absent: &'a [(Table, SharedColumn)],
     /// Whether the object with this uid exists and can't be parsed: its rows are left alone.
     pub is_unreadable: &'a dyn Fn(&str) -> bool,
     /// Keys whose deletion is held back.
@@ -78,7 +85,7 @@ pub struct Plan {
     pub disowned: Vec<RowId>,
     /// One row of `PostfixAdmin`'s log for each change.
     pub log: Vec<LogRow>,
-    /// Rows that somebody else changed or removed since we wrote them.
+    /// Rows that somebody else changed or removed since we wrote them: among the upserts with [`Drift::Correct`].
     pub drifted: Vec<RowId>,
 }
 
@@ -242,9 +249,10 @@ impl KeyPlanner<'_> {
             desired: fingerprint(want),
             password: String::new(),
             goto: String::new(),
+            named: want.named.iter().map(|column| column.as_str()).collect::<Vec<_>>().join(","),
         };
         let mut verdict = None;
-        let row = match (&want.row, current) {
+        let mut row = match (&want.row, current) {
             (Row::Mailbox(row), current) => {
                 let current = current.and_then(as_mailbox);
                 let (password, written, missing) = self.password(want, current, owner);
@@ -263,9 +271,15 @@ impl KeyPlanner<'_> {
             }
             (row, _) => row.clone(),
         };
+        if let Some(current) = current {
+            self.keep_shared_columns(want, &mut row, current, owner);
+        }
         if current != Some(&row) {
             if owner.is_some_and(|owner| owner.desired == ownership.desired) {
                 self.plan.drifted.push(id);
+                if self.terms.drift == Drift::Report {
+                    return Some(Verdict::new(&want.object, Reason::DriftDetected, DRIFT_LEFT));
+                }
             }
             self.log(if current.is_some() { Change::Edit } else { Change::Create }, row.table());
             self.plan.upserts.push(row);
@@ -274,6 +288,20 @@ impl KeyPlanner<'_> {
             self.plan.owned.push(ownership);
         }
         verdict
+    }
+
+    /// What the object doesn't name stays as somebody else wrote it, unless it was named before: then it goes back to its
+    /// default.
+    fn keep_shared_columns(&self, want: &Want, row: &mut Row, current: &Row, owner: Option<&OwnerRow>) {
+        let table = row.table();
+        for column in SharedColumn::ALL {
+            let was_named =
+                owner.is_some_and(|owner| split(&owner.named).any(|name| name == column.as_str()));
+            let is_named = want.named.contains(&column) || was_named;
+            if !is_named || self.terms.absent.contains(&(table, column)) {
+                row.take(column, current);
+            }
+        }
     }
 
     /// The password to store, whether it is ours, and a verdict where a Secret doesn't give one.
@@ -370,7 +398,7 @@ fn merge(ours: &AliasRow, current: &AliasRow, owner: Option<&OwnerRow>) -> Alias
     let foreign = split(&current.goto)
         .filter(|target| !written.contains(target) && !wanted.contains(target) && *target != ours.address);
     let goto = split(&ours.goto).chain(foreign).collect::<Vec<_>>().join(",");
-    AliasRow { goto, description: current.description.clone(), ..ours.clone() }
+    AliasRow { goto, ..ours.clone() }
 }
 
 fn split(goto: &str) -> impl Iterator<Item = &str> {

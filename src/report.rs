@@ -43,6 +43,8 @@ pub struct ServerReport {
     pub tables: Finding,
     /// Whether a domain has a transport of its own, which Postfix's configuration depends on.
     pub transports: bool,
+    /// Managed rows that somebody else changed and that are left as they are.
+    pub drifted: usize,
     /// Managed rows in the table `domain`, `mailbox`, and `alias` without identity rows.
     pub counts: Counts,
 }

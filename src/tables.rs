@@ -46,7 +46,57 @@ impl Table {
     }
 }
 
-/// A row of `domain`. The limits are left at 0, unlimited.
+/// A column that an object need not name: what somebody else wrote there stays until the object names it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum SharedColumn {
+    /// `domain.description` or `alias.description`
+    Description,
+    /// `domain.transport`
+    Transport,
+    /// `domain.backupmx`
+    Backupmx,
+    /// `domain.aliases`
+    Aliases,
+    /// `domain.mailboxes`
+    Mailboxes,
+    /// `domain.maxquota`
+    Maxquota,
+    /// `domain.quota` or `mailbox.quota`
+    Quota,
+    /// `mailbox.name`
+    Name,
+}
+
+impl SharedColumn {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Description,
+        Self::Transport,
+        Self::Backupmx,
+        Self::Aliases,
+        Self::Mailboxes,
+        Self::Maxquota,
+        Self::Quota,
+        Self::Name,
+    ];
+
+    /// The column's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Description => "description",
+            Self::Transport => "transport",
+            Self::Backupmx => "backupmx",
+            Self::Aliases => "aliases",
+            Self::Mailboxes => "mailboxes",
+            Self::Maxquota => "maxquota",
+            Self::Quota => "quota",
+            Self::Name => "name",
+        }
+    }
+}
+
+/// A row of `domain`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DomainRow {
     /// Primary key.
@@ -57,6 +107,14 @@ pub struct DomainRow {
     pub transport: String,
     /// Whether mail is only relayed to the domain's primary server.
     pub backupmx: bool,
+    /// Most aliases; 0 for no limit, -1 for none at all.
+    pub aliases: i64,
+    /// Most mailboxes; 0 for no limit, -1 for none at all.
+    pub mailboxes: i64,
+    /// Largest quota of a mailbox in `PostfixAdmin`'s MB; 0 for no limit.
+    pub maxquota: i64,
+    /// Sum of the mailboxes' quotas in `PostfixAdmin`'s MB; 0 for no limit.
+    pub quota: i64,
     /// Whether mail is accepted.
     pub active: bool,
 }
@@ -144,6 +202,31 @@ impl Row {
         }
     }
 
+    /// Takes a column over from another row of the same table; does nothing where the table has no such column.
+    pub fn take(&mut self, column: SharedColumn, from: &Self) {
+        match (self, from) {
+            (Self::Domain(row), Self::Domain(from)) => match column {
+                SharedColumn::Description => row.description.clone_from(&from.description),
+                SharedColumn::Transport => row.transport.clone_from(&from.transport),
+                SharedColumn::Backupmx => row.backupmx = from.backupmx,
+                SharedColumn::Aliases => row.aliases = from.aliases,
+                SharedColumn::Mailboxes => row.mailboxes = from.mailboxes,
+                SharedColumn::Maxquota => row.maxquota = from.maxquota,
+                SharedColumn::Quota => row.quota = from.quota,
+                SharedColumn::Name => {}
+            },
+            (Self::Mailbox(row), Self::Mailbox(from)) => match column {
+                SharedColumn::Name => row.name.clone_from(&from.name),
+                SharedColumn::Quota => row.quota = from.quota,
+                _ => {}
+            },
+            (Self::Alias(row), Self::Alias(from)) if column == SharedColumn::Description => {
+                row.description.clone_from(&from.description);
+            }
+            _ => {}
+        }
+    }
+
     /// Its primary key.
     #[must_use]
     pub fn key(&self) -> &str {
@@ -177,4 +260,7 @@ pub struct OwnerRow {
     pub password: String,
     /// Targets that we wrote into `goto`, joined by commas; other targets in the row are somebody else's.
     pub goto: String,
+    /// Names of the [`SharedColumn`]s that the object named when the row was written, joined by commas; the others are
+    /// somebody else's.
+    pub named: String,
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use vmail_operator::api::mail_server::{Drift, ExistingRows};
 use vmail_operator::desired::desired;
 use vmail_operator::index::{Index, Key};
 use vmail_operator::plan::{Current, Plan, Terms, plan};
@@ -15,7 +16,9 @@ pub fn plan_keys(index: &Index, keys: &[Key], current: &Current) -> Plan {
     let terms = Terms {
         installation: "bench",
         server: "bench/mail/myhost",
-        existing_rows: vmail_operator::api::mail_server::ExistingRows::Fail,
+        existing_rows: ExistingRows::Fail,
+        drift: Drift::Correct,
+        absent: &[],
         is_unreadable: &|_| false,
         held: &BTreeSet::new(),
         passwords: &BTreeMap::new(),

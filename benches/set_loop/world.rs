@@ -31,9 +31,9 @@ pub fn mailbox(number: usize, name: &str) -> (ObjectName, MailboxRow) {
     let row = MailboxRow {
         meta: meta(number),
         address: address(number),
-        display_name: name.into(),
+        display_name: Some(name.into()),
         password: None,
-        quota: 0,
+        quota: Some(0),
         active: true,
         forward_to: Box::default(),
         keep_copy: true,

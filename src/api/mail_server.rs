@@ -58,6 +58,9 @@ pub struct MailServerSpec {
     /// What to do with a row that was in the database before the object that declares it. Default: `Fail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existing_rows: Option<ExistingRows>,
+    /// What to do with a managed row that somebody else changed or removed. Default: `Correct`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
     /// The brake: more deletions than this in one pass wait for the annotation `vmail.dev/release-deletions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mass_deletion: Option<MassDeletion>,
@@ -299,6 +302,16 @@ pub enum ExistingRows {
     Adopt,
 }
 
+/// What to do with a managed row that somebody else changed or removed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum Drift {
+    /// Bring it back to what is declared, at the next check.
+    #[default]
+    Correct,
+    /// Leave it and say so in status. A change of its object writes it all the same.
+    Report,
+}
+
 /// The brake on deletions.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -336,6 +349,9 @@ pub struct MailServerStatus {
     /// Managed aliases in the tables, the identity rows of mailboxes not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aliases: Option<i64>,
+    /// Managed rows that somebody else changed or removed, where `drift` is `Report`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drifted: Option<i64>,
     /// Hash of the rendered configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_hash: Option<String>,

@@ -1,10 +1,10 @@
 //! What should stand under a domain: its row, and the row that makes it an alias of another.
 
-use super::{Desired, Verdict, Want, claims, conflict, synced, winner};
+use super::{Desired, Verdict, Want, claims, conflict, named, synced, winner};
 use crate::api::{DomainName, Reason};
 use crate::index::rows::{DomainRow, ObjectId, VIRTUAL};
 use crate::index::{Claim, Index, Key};
-use crate::tables::{AliasDomainRow, DomainRow as DomainTableRow, Row};
+use crate::tables::{AliasDomainRow, DomainRow as DomainTableRow, Row, SharedColumn};
 
 /// Why the server that a `MailDomain` names doesn't serve it, if so.
 pub(super) fn unserved(index: &Index, domain: &ObjectId) -> Option<Verdict> {
@@ -36,26 +36,44 @@ pub(super) fn served(index: &Index, key: &Key) -> Desired {
             unserved(index, &claim.object).unwrap_or_else(|| conflict(&claim.object, holder, key))
         }
     };
-    let want = |row_wanted: Row| Want {
+    let want = |row_wanted: Row, named| Want {
         row: row_wanted,
         object: holder.clone(),
         uid: row.meta.uid.clone(),
         policy: row.policy,
         password: None,
         keep_foreign_targets: false,
+        named,
     };
-    let domain = Row::Domain(DomainTableRow {
-        domain: row.domain.to_string(),
-        description: row.description.to_string(),
-        transport: row.transport.as_deref().unwrap_or(VIRTUAL).to_owned(),
-        backupmx: row.backup_mx,
-        active: row.active,
-    });
     let alias_domain = alias_of.and_then(Result::ok).map(Row::AliasDomain);
     Desired {
-        wants: std::iter::once(domain).chain(alias_domain).map(want).collect(),
+        wants: std::iter::once(want(domain_row(row), domain_columns(row)))
+            .chain(alias_domain.map(|alias_domain| want(alias_domain, Vec::new())))
+            .collect(),
         verdicts: claims(index, key).iter().map(verdict).collect(),
     }
+}
+
+fn domain_row(row: &DomainRow) -> Row {
+    Row::Domain(DomainTableRow {
+        domain: row.domain.to_string(),
+        description: row.description.as_deref().unwrap_or_default().to_owned(),
+        transport: row.transport.as_deref().unwrap_or(VIRTUAL).to_owned(),
+        backupmx: row.backup_mx.unwrap_or(false),
+        aliases: 0,
+        mailboxes: 0,
+        maxquota: 0,
+        quota: 0,
+        active: row.active,
+    })
+}
+
+fn domain_columns(row: &DomainRow) -> Vec<SharedColumn> {
+    named([
+        (SharedColumn::Description, row.description.is_some()),
+        (SharedColumn::Transport, row.transport.is_some()),
+        (SharedColumn::Backupmx, row.backup_mx.is_some()),
+    ])
 }
 
 /// The domain's catch-all is an address like any other: an older object may have it.

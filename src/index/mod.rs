@@ -128,7 +128,7 @@ impl Index {
             entry.add(domain.catch_all().local_part(), claim.clone());
         }
         entry.add_domain(claim);
-        if row.transport.is_some() {
+        if row.has_transport() {
             *self.transports.entry(row.server.clone()).or_default() += 1;
         }
         if let Some(target) = row.alias_of.clone() {
@@ -156,7 +156,7 @@ impl Index {
     }
 
     fn forget_relations(&mut self, name: &ObjectName, row: &DomainRow) {
-        if let Some(domains) = self.transports.get_mut(&row.server).filter(|_| row.transport.is_some()) {
+        if let Some(domains) = self.transports.get_mut(&row.server).filter(|_| row.has_transport()) {
             *domains -= 1;
         }
         if let Some(target) = &row.alias_of

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::namespaces::Allowed;
-use crate::api::mail_server::{ExistingRows, MailboxFormat, MailboxLayout, MassDeletion};
+use crate::api::mail_server::{Drift, ExistingRows, MailboxFormat, MailboxLayout, MassDeletion};
 use crate::api::{
     Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, SecretKeyReference,
 };
@@ -138,6 +138,8 @@ pub struct ServerRow {
     pub layout: MailboxLayout,
     /// What to do with rows that were there before their object.
     pub existing_rows: ExistingRows,
+    /// What to do with a managed row that somebody else changed.
+    pub drift: Drift,
     /// Share of the managed rows, in percent, that may be deleted in one pass.
     pub max_percent: u32,
     /// As many deletions as this are always allowed.
@@ -161,6 +163,7 @@ impl From<&MailServer> for ServerRow {
             format: store.and_then(|store| store.format).unwrap_or_default(),
             layout: store.and_then(|store| store.layout).unwrap_or_default(),
             existing_rows: server.spec.existing_rows.unwrap_or_default(),
+            drift: server.spec.drift.unwrap_or_default(),
             max_percent: max_percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(30),
             minimum: minimum.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(10),
             database: hash_of(&serde_json::to_string(&server.spec.database).unwrap_or_default()),
@@ -190,20 +193,28 @@ pub struct DomainRow {
     pub server: ObjectName,
     /// The namespaces whose objects may declare addresses in it.
     pub allowed: Allowed,
-    /// Free text.
-    pub description: Box<str>,
+    /// Free text, if it names one.
+    pub description: Option<Box<str>>,
     /// Whether mail is accepted.
     pub active: bool,
     /// The domain whose addresses it has too.
     pub alias_of: Option<DomainName>,
-    /// Whether mail is only relayed to the domain's primary server.
-    pub backup_mx: bool,
-    /// What delivers its mail where it isn't virtual(8), as in transport(5).
+    /// Whether mail is only relayed to the domain's primary server; `None` where it names neither.
+    pub backup_mx: Option<bool>,
+    /// What delivers its mail, as in transport(5), if it names it.
     pub transport: Option<Box<str>>,
     /// Targets of `@domain`; empty where there is no catch-all.
     pub catch_all: Box<[Address]>,
     /// What happens to its rows when it goes.
     pub policy: DeletionPolicy,
+}
+
+impl DomainRow {
+    /// Whether its mail takes another way than virtual(8).
+    #[must_use]
+    pub fn has_transport(&self) -> bool {
+        self.transport.as_deref().is_some_and(|transport| transport != VIRTUAL)
+    }
 }
 
 impl From<&MailDomain> for DomainRow {
@@ -217,11 +228,11 @@ impl From<&MailDomain> for DomainRow {
             domain: spec.domain.clone(),
             server: spec.server_ref.within(&object.namespace().unwrap_or_default()),
             allowed: spec.allowed_namespaces.as_ref().into(),
-            description: spec.description.as_deref().unwrap_or_default().into(),
+            description: spec.description.as_deref().map(Into::into),
             active: spec.active.unwrap_or(true),
             alias_of: spec.alias_of.clone(),
-            backup_mx: spec.backup_mx.unwrap_or(false),
-            transport: spec.transport.as_deref().filter(|transport| *transport != VIRTUAL).map(Into::into),
+            backup_mx: spec.backup_mx,
+            transport: spec.transport.as_deref().map(Into::into),
             catch_all: distinct(spec.catch_all.as_deref().unwrap_or_default()),
             policy: spec.deletion_policy.unwrap_or_default(),
         }
@@ -254,12 +265,12 @@ pub struct MailboxRow {
     pub meta: Meta,
     /// The address.
     pub address: Address,
-    /// The person's name.
-    pub display_name: Box<str>,
+    /// The person's name, if it names one.
+    pub display_name: Option<Box<str>>,
     /// Where the password comes from; `None`: nobody can log in.
     pub password: Option<Box<PasswordSource>>,
-    /// Size limit in bytes, 0 for none.
-    pub quota: i64,
+    /// Size limit in bytes, 0 for none; `None` where it names none.
+    pub quota: Option<i64>,
     /// Whether mail is accepted.
     pub active: bool,
     /// Where mail goes beside, or in place of, the mailbox.
@@ -281,9 +292,9 @@ impl From<&Mailbox> for MailboxRow {
         Self {
             meta: Meta::of(object, seen),
             address: spec.address.clone(),
-            display_name: spec.display_name.as_deref().unwrap_or_default().into(),
+            display_name: spec.display_name.as_deref().map(Into::into),
             password: hash.or(plain).map(Box::new),
-            quota: spec.quota.unwrap_or_default().0,
+            quota: spec.quota.map(|quota| quota.0),
             active: spec.active.unwrap_or(true),
             forward_to: distinct(spec.forward_to.as_deref().unwrap_or_default()),
             keep_copy: spec.keep_copy.unwrap_or(true),
@@ -301,8 +312,8 @@ pub struct AliasRow {
     pub address: Address,
     /// Where its mail goes.
     pub goto: Box<[Address]>,
-    /// Free text.
-    pub description: Box<str>,
+    /// Free text, if it names one.
+    pub description: Option<Box<str>>,
     /// Whether it is followed.
     pub active: bool,
     /// What happens to its row when it goes.
@@ -319,7 +330,7 @@ impl From<&MailAlias> for AliasRow {
             meta: Meta::of(object, seen),
             address: spec.address.0.clone(),
             goto: distinct(&spec.goto),
-            description: spec.description.as_deref().unwrap_or_default().into(),
+            description: spec.description.as_deref().map(Into::into),
             active: spec.active.unwrap_or(true),
             policy: spec.deletion_policy.unwrap_or_default(),
         }

@@ -10,10 +10,12 @@ use crate::tables::Row;
 #[must_use]
 pub fn fingerprint(want: &Want) -> String {
     let flag = |flag: bool| if flag { "1" } else { "0" };
-    let quota;
+    let (quota, numbers);
     let mut parts: Vec<&str> = vec![want.row.table().as_str()];
     match &want.row {
         Row::Domain(row) => {
+            numbers = [row.aliases, row.mailboxes, row.maxquota, row.quota].map(|number| number.to_string());
+            parts.extend(numbers.iter().map(String::as_str));
             parts.extend([
                 &*row.domain,
                 &row.description,
@@ -31,6 +33,7 @@ pub fn fingerprint(want: &Want) -> String {
         }
         Row::Alias(row) => parts.extend([&*row.address, &row.goto, &row.description, flag(row.active)]),
     }
+    parts.extend(want.named.iter().map(|column| column.as_str()));
     if let Some(PasswordWant { source, version, .. }) = &want.password {
         let reference = source.reference();
         let form = if matches!(source, PasswordSource::Plain(_)) { "plain" } else { "hash" };

@@ -30,6 +30,21 @@ struct Planned {
     verdicts: Vec<Verdict>,
 }
 
+fn terms(existing_rows: ExistingRows) -> Terms<'static> {
+    static HELD: BTreeSet<Key> = BTreeSet::new();
+    static PASSWORDS: BTreeMap<String, ResolvedPassword> = BTreeMap::new();
+    Terms {
+        installation: "cluster",
+        server: SERVER,
+        existing_rows,
+        drift: Drift::Correct,
+        absent: &[],
+        is_unreadable: &|_| false,
+        held: &HELD,
+        passwords: &PASSWORDS,
+    }
+}
+
 fn plan_keys(
     world: &World,
     current: &Current,
@@ -39,14 +54,8 @@ fn plan_keys(
     let index = &world.index;
     let mut wanted: Vec<_> =
         keys.into_iter().map(|key| (key.clone(), desired(index, &myhost(), &key))).collect();
-    let terms = Terms {
-        installation: "cluster",
-        server: SERVER,
-        existing_rows,
-        is_unreadable: &|uid| index.is_unreadable(uid),
-        held: &BTreeSet::new(),
-        passwords: &BTreeMap::new(),
-    };
+    let is_unreadable = |uid: &str| index.is_unreadable(uid);
+    let terms = Terms { is_unreadable: &is_unreadable, ..terms(existing_rows) };
     let plan = plan(&mut wanted, current, &terms);
     Planned { plan, verdicts: wanted.into_iter().flat_map(|(_, desired)| desired.verdicts).collect() }
 }
@@ -142,6 +151,72 @@ fn drift_is_mended_and_told_from_a_changed_wish() {
     assert_eq!((planned.plan.upserts.len(), planned.plan.drifted.len()), (1, 0));
 }
 
+fn drifted(world: &World, current: &Current) -> Planned {
+    let mut wanted: Vec<_> = all_keys(world, current)
+        .into_iter()
+        .map(|key| (key.clone(), desired(&world.index, &myhost(), &key)))
+        .collect();
+    let terms = Terms { drift: Drift::Report, ..terms(ExistingRows::Fail) };
+    let plan = plan(&mut wanted, current, &terms);
+    Planned { plan, verdicts: wanted.into_iter().flat_map(|(_, desired)| desired.verdicts).collect() }
+}
+
+#[test]
+fn reported_drift_is_left_and_told_until_the_object_changes() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, &json!({"displayName": "Alfred"}));
+    sync(&world, &mut current);
+    current.rows.remove(&(Table::Mailbox, "alfred@alpha.example.org".into()));
+    for _ in 0..2 {
+        let planned = drifted(&world, &current);
+        assert!(planned.plan.is_empty());
+        assert_eq!(planned.plan.drifted, [(Table::Mailbox, "alfred@alpha.example.org".into())]);
+        assert!(planned.verdicts.iter().any(|verdict| verdict.reason == Reason::DriftDetected));
+    }
+    alfred(&mut world, &json!({"displayName": "Alfred the Great"}));
+    let planned = drifted(&world, &current);
+    assert_eq!((planned.plan.upserts.len(), planned.plan.drifted.len()), (1, 0));
+}
+
+#[test]
+fn what_an_object_does_not_name_stays_as_somebody_else_wrote_it() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, &json!({"displayName": "Alfred"}));
+    sync(&world, &mut current);
+    let id = (Table::Mailbox, "alfred@alpha.example.org".to_owned());
+    let change = |current: &mut Current, name: &str| {
+        let Some(Row::Mailbox(row)) = current.rows.get_mut(&id) else { panic!("no row") };
+        (row.quota, row.name) = (102_400_000, name.into());
+    };
+    let row = |current: &Current| as_mailbox(&current.rows[&id]).map(|row| (row.name.clone(), row.quota));
+    change(&mut current, "Alfred");
+    assert!(full(&world, &current).plan.is_empty(), "a quota that the object doesn't name is no drift");
+    change(&mut current, "Somebody else");
+    sync(&world, &mut current);
+    assert_eq!(row(&current), Some(("Alfred".into(), 102_400_000)));
+    alfred(&mut world, &json!({}));
+    sync(&world, &mut current);
+    assert_eq!(row(&current), Some((String::new(), 102_400_000)), "named before: back to the default");
+    change(&mut current, "Somebody else");
+    assert!(full(&world, &current).plan.is_empty(), "not named any more: somebody else's");
+}
+
+#[test]
+fn a_column_that_the_tables_lack_is_not_planned_again_and_again() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    let spec = json!({"address": "info@alpha.example.org", "goto": ["a@elsewhere.org"], "description": "d"});
+    world.alias("mail", "info", 2, spec);
+    sync(&world, &mut current);
+    let Some(Row::Alias(row)) = current.rows.get_mut(&(Table::Alias, "info@alpha.example.org".into())) else {
+        panic!("no row")
+    };
+    row.description = String::new();
+    let key = Key::from_row("info@alpha.example.org").unwrap();
+    let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
+    let terms = Terms { absent: &[(Table::Alias, SharedColumn::Description)], ..terms(ExistingRows::Fail) };
+    assert!(plan(&mut wanted, &current, &terms).is_empty());
+}
+
 #[test]
 fn deletion_policies_delete_disable_or_retain() {
     for (policy, left) in [("Delete", None), ("Disable", Some(false)), ("Retain", Some(true))] {
@@ -202,14 +277,7 @@ fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
         "alfred@alpha.example.org".to_owned(),
         ResolvedPassword::Hash("82fU0EHEzA6wo".into()),
     )]);
-    let terms = Terms {
-        installation: "cluster",
-        server: SERVER,
-        existing_rows: ExistingRows::Fail,
-        is_unreadable: &|_| false,
-        held: &BTreeSet::new(),
-        passwords: &passwords,
-    };
+    let terms = Terms { passwords: &passwords, ..terms(ExistingRows::Fail) };
     let written = plan(&mut wanted, &current, &terms);
     apply(&mut current, &written);
     assert!(!needs(&world, &current));

@@ -58,6 +58,7 @@ pub fn status(server: &MailServer, observed: Observed, now: Timestamp) -> MailSe
     let name = ObjectName::of(server);
     let endpoint = format!("{}.{}.svc:{SMTP_PORT}", names::postfix(&name.name), name.namespace);
     let counts = observed.report.as_ref().map(|report| report.counts);
+    let drifted = observed.report.as_ref().and_then(|report| i64::try_from(report.drifted).ok());
     let previous = server.status.as_ref();
     let conditions = Conditions {
         generation: server.metadata.generation.unwrap_or_default(),
@@ -71,6 +72,7 @@ pub fn status(server: &MailServer, observed: Observed, now: Timestamp) -> MailSe
         domains: counts.map(|counts| counts.domains).or(previous.and_then(|status| status.domains)),
         mailboxes: counts.map(|counts| counts.mailboxes).or(previous.and_then(|status| status.mailboxes)),
         aliases: counts.map(|counts| counts.aliases).or(previous.and_then(|status| status.aliases)),
+        drifted: drifted.or(previous.and_then(|status| status.drifted)),
         config_hash: observed.config_hash.or_else(|| previous.and_then(|status| status.config_hash.clone())),
     }
 }
@@ -219,6 +221,7 @@ mod tests {
             credentials: None,
             report: Some(ServerReport {
                 transports: false,
+                drifted: 0,
                 database: Finding::good(Reason::Ready, ""),
                 tables: Finding::good(Reason::Synced, ""),
                 counts: Counts { domains: 3, mailboxes: 9, aliases: 5 },

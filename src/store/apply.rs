@@ -43,7 +43,17 @@ impl Store {
 /// Columns that are written, and the SQL value of each: `?`, or an expression without a parameter.
 fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)> {
     let bound: &[&str] = match table {
-        Table::Domain => &["domain", "description", "transport", "backupmx", "active"],
+        Table::Domain => &[
+            "domain",
+            "description",
+            "transport",
+            "backupmx",
+            "aliases",
+            "mailboxes",
+            "maxquota",
+            "quota",
+            "active",
+        ],
         Table::AliasDomain => &["alias_domain", "target_domain", "active"],
         Table::Mailbox => {
             &["username", "password", "name", "maildir", "quota", "local_part", "domain", "active"]
@@ -102,6 +112,10 @@ fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<
             .bind(&row.description)
             .bind(&row.transport)
             .bind(row.backupmx)
+            .bind(row.aliases)
+            .bind(row.mailboxes)
+            .bind(row.maxquota)
+            .bind(row.quota)
             .bind(row.active),
         Row::AliasDomain(row) => query.bind(&row.alias_domain).bind(&row.target_domain).bind(row.active),
         Row::Mailbox(row) => {
@@ -143,11 +157,11 @@ async fn delete(connection: &mut MySqlConnection, table: Table, ids: &[&RowId]) 
 
 async fn own(connection: &mut MySqlConnection, owners: &[OwnerRow]) -> Result<(), Error> {
     for piece in pieces(owners, |owner| owner.goto.len() + 1024) {
-        let rows = vec!["(?,?,?,?,?,?,?,?,?)"; piece.len()].join(",");
+        let rows = vec!["(?,?,?,?,?,?,?,?,?,?)"; piece.len()].join(",");
         let sql = format!(
-            "INSERT INTO vmail_owner (row_key, table_name, server, object_uid, object, policy, desired, password, goto) VALUES {rows} \
+            "INSERT INTO vmail_owner (row_key, table_name, server, object_uid, object, policy, desired, password, goto, named) VALUES {rows} \
              ON DUPLICATE KEY UPDATE server=VALUES(server), object_uid=VALUES(object_uid), object=VALUES(object), \
-             policy=VALUES(policy), desired=VALUES(desired), password=VALUES(password), goto=VALUES(goto)"
+             policy=VALUES(policy), desired=VALUES(desired), password=VALUES(password), goto=VALUES(goto), named=VALUES(named)"
         );
         let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, owner| {
             query
@@ -160,6 +174,7 @@ async fn own(connection: &mut MySqlConnection, owners: &[OwnerRow]) -> Result<()
                 .bind(&owner.desired)
                 .bind(&owner.password)
                 .bind(&owner.goto)
+                .bind(&owner.named)
         });
         query.execute(&mut *connection).await?;
     }

@@ -5,11 +5,24 @@ use std::collections::BTreeSet;
 use sqlx::mysql::MySqlConnection;
 
 use super::Error;
-use crate::tables::Table;
+use crate::tables::{SharedColumn, Table};
 
 /// Columns without which a table can't be used.
 const REQUIRED: [(Table, &[&str]); 4] = [
-    (Table::Domain, &["domain", "description", "transport", "backupmx", "active"]),
+    (
+        Table::Domain,
+        &[
+            "domain",
+            "description",
+            "transport",
+            "backupmx",
+            "aliases",
+            "mailboxes",
+            "maxquota",
+            "quota",
+            "active",
+        ],
+    ),
     (Table::AliasDomain, &["alias_domain", "target_domain", "active"]),
     (Table::Mailbox, &["username", "password", "name", "maildir", "quota", "domain", "active"]),
     (Table::Alias, &["address", "goto", "domain", "active"]),
@@ -40,6 +53,13 @@ impl Columns {
             .flat_map(|(table, columns)| columns.iter().map(|column| (table.as_str(), *column)));
         let missing = required.filter(|(table, column)| !self.has(table, column));
         missing.map(|(table, column)| format!("column {table}.{column}")).collect()
+    }
+
+    /// Optional columns that an object may name and the tables don't have.
+    pub(super) fn absent(&self) -> Vec<(Table, SharedColumn)> {
+        let description = (Table::Alias, SharedColumn::Description);
+        let absent = !self.has(description.0.as_str(), description.1.as_str());
+        absent.then_some(description).into_iter().collect()
     }
 
     pub(super) fn has(&self, table: &str, column: &str) -> bool {

@@ -17,6 +17,7 @@ use sqlx::mysql::{MySql, MySqlArguments, MySqlConnectOptions, MySqlConnection, M
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection};
 
+use crate::tables::{SharedColumn, Table};
 use columns::Columns;
 
 /// A statement with some of its parameters.
@@ -142,6 +143,12 @@ impl Store {
         .fetch_all(connection)
         .await?;
         Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
+    }
+
+    /// Columns that an object may name and the tables don't have.
+    #[must_use]
+    pub fn absent_columns(&self) -> Vec<(Table, SharedColumn)> {
+        self.columns.absent()
     }
 
     /// Asks the server whether the connection still works.

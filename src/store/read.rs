@@ -58,7 +58,8 @@ impl Store {
         };
         match table {
             Table::Domain => format!(
-                "SELECT domain, description, COALESCE(transport, ''), backupmx <> 0, active <> 0 FROM domain WHERE domain IN ({keys})"
+                "SELECT domain, description, COALESCE(transport, ''), backupmx <> 0, CAST(aliases AS SIGNED), CAST(mailboxes AS SIGNED), \
+                 CAST(maxquota AS SIGNED), CAST(quota AS SIGNED), active <> 0 FROM domain WHERE domain IN ({keys})"
             ),
             Table::AliasDomain => format!(
                 "SELECT alias_domain, target_domain, active <> 0 FROM alias_domain WHERE alias_domain IN ({keys})"
@@ -82,7 +83,7 @@ impl Store {
     ) -> Result<(), Error> {
         for (chunk, size) in padded(keys) {
             let sql = format!(
-                "SELECT table_name, row_key, server, object_uid, object, policy, desired, password, goto FROM vmail_owner \
+                "SELECT table_name, row_key, server, object_uid, object, policy, desired, password, goto, named FROM vmail_owner \
                  WHERE row_key IN ({})",
                 placeholders(size)
             );
@@ -149,7 +150,11 @@ fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
             description: row.try_get(1)?,
             transport: row.try_get(2)?,
             backupmx: flag(3)?,
-            active: flag(4)?,
+            aliases: row.try_get(4)?,
+            mailboxes: row.try_get(5)?,
+            maxquota: row.try_get(6)?,
+            quota: row.try_get(7)?,
+            active: flag(8)?,
         }),
         Table::AliasDomain => Row::AliasDomain(AliasDomainRow {
             alias_domain: key,
@@ -188,5 +193,6 @@ fn owner_of(row: &MySqlRow) -> Result<Option<OwnerRow>, sqlx::Error> {
         desired: row.try_get(6)?,
         password: row.try_get(7)?,
         goto: row.try_get(8)?,
+        named: row.try_get(9)?,
     }))
 }

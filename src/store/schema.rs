@@ -71,7 +71,7 @@ fn postfixadmin_tables() -> [(&'static str, String); 11] {
 
 const OWNER_COLUMNS: &str = "row_key varchar(255) NOT NULL, table_name varchar(16) NOT NULL, server varchar(400) NOT NULL, \
     object_uid varchar(64) NOT NULL, object varchar(400) NOT NULL, policy varchar(8) NOT NULL, desired char(16) NOT NULL, \
-    password char(16) NOT NULL DEFAULT '', goto mediumtext NOT NULL, PRIMARY KEY (row_key, table_name), KEY server (server)";
+    password char(16) NOT NULL DEFAULT '', goto mediumtext NOT NULL, named varchar(255) NOT NULL DEFAULT '', PRIMARY KEY (row_key, table_name), KEY server (server)";
 
 /// Columns that Postfix's look-ups name, and no others: no password hash ever reaches the mail pod.
 const READER_COLUMNS: [(&str, &str); 4] = [

@@ -5,6 +5,7 @@
 //! each drift check.
 
 mod brake;
+mod drift;
 mod pass;
 mod serve;
 

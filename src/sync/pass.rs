@@ -10,16 +10,18 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::brake::{self, Held};
+use super::drift::{self, Drifted};
+use crate::api::mail_server::Drift;
 use crate::api::{DeletionPolicy, FIELD_MANAGER, MailServer, Reason};
 use crate::desired::{Desired, Verdict, desired};
 use crate::index::rows::ServerRow;
 use crate::index::{Key, Work};
 use crate::object::ObjectName;
 use crate::password::{self, Request};
-use crate::plan::{self, Current, Plan, ResolvedPassword, Terms};
+use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
 use crate::report::{Counts, Finding, ServerReport};
 use crate::store::{self, Store};
-use crate::tables::{Row, Table};
+use crate::tables::{Row, SharedColumn, Table};
 
 /// Keys that are read and written together, in one transaction.
 const CHUNK: usize = 1000;
@@ -39,10 +41,13 @@ pub(super) struct Passes<'a> {
     server: &'a ObjectName,
     server_id: String,
     store: Store,
+    absent: Vec<(Table, SharedColumn)>,
     /// Keys under which this server owns rows, as of the last full comparison and corrected since.
     owned: usize,
     counts: Counts,
     held: Option<Held>,
+    /// Rows that differ and are left alone, with `drift: Report`.
+    drifted: Drifted,
     /// Hash of the held deletions that were told last.
     announced: Option<String>,
     recorder: Recorder,
@@ -58,10 +63,12 @@ impl<'a> Passes<'a> {
             context,
             server,
             server_id,
+            absent: store.absent_columns(),
             store,
             owned: 0,
             counts: Counts::default(),
             held: None,
+            drifted: Drifted::default(),
             announced: None,
             recorder,
             reported: None,
@@ -162,22 +169,35 @@ impl<'a> Passes<'a> {
 
     async fn compare(&mut self, keys: BTreeSet<Key>) -> Result<(), PassError> {
         let keys: Vec<Key> = keys.into_iter().collect();
-        let mut drifted = Vec::new();
+        let correct = self.server_row().is_none_or(|row| row.drift == Drift::Correct);
+        let mut news = Vec::new();
         for chunk in chunks(&keys) {
             let (plan, current) = self.compare_chunk(chunk).await?;
             self.account_for(&plan, &current);
-            drifted.extend(plan.drifted.iter().map(|(table, key)| format!("{} {key}", table.as_str())));
+            if correct {
+                news.extend(plan.drifted);
+            } else {
+                news.extend(self.drifted.update(chunk, &plan.drifted));
+            }
         }
-        if !drifted.is_empty() {
-            let examples = drifted.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-            let message = format!(
-                "{} rows had been changed by somebody else and are corrected, {examples} among them",
-                drifted.len()
-            );
-            tracing::info!(server = %self.server, message, "drift corrected");
-            self.tell(EventType::Normal, Reason::DriftCorrected, message).await;
-        }
+        self.tell_drift(&news, correct).await;
         Ok(())
+    }
+
+    async fn tell_drift(&mut self, news: &[RowId], correct: bool) {
+        if correct {
+            self.drifted = Drifted::default();
+        }
+        if news.is_empty() {
+            return;
+        }
+        self.context.metrics.drifted(news);
+        let (type_, reason, message) = match self.drifted.message() {
+            None => (EventType::Normal, Reason::DriftCorrected, drift::corrected(news)),
+            Some(message) => (EventType::Warning, Reason::DriftDetected, message),
+        };
+        tracing::info!(server = %self.server, message, "drift");
+        self.tell(type_, reason, message).await;
     }
 
     async fn compare_chunk(&mut self, keys: &[Key]) -> Result<(Plan, Current), PassError> {
@@ -256,6 +276,8 @@ impl<'a> Passes<'a> {
             installation: &self.context.installation,
             server: &self.server_id,
             existing_rows: index.server(self.server).map(|row| row.existing_rows).unwrap_or_default(),
+            drift: index.server(self.server).map(|row| row.drift).unwrap_or_default(),
+            absent: &self.absent,
             is_unreadable: &|uid| index.is_unreadable(uid),
             held: self.held.as_ref().map_or(&none, |held| &held.keys),
             passwords,
@@ -288,14 +310,16 @@ impl<'a> Passes<'a> {
     }
 
     fn current_report(&self) -> ServerReport {
-        let tables = match &self.held {
-            Some(held) => Finding::bad(Reason::DeletionsHeld, held.message()),
-            None => Finding::good(Reason::Synced, "the tables are as declared"),
+        let tables = match (&self.held, self.drifted.message()) {
+            (Some(held), _) => Finding::bad(Reason::DeletionsHeld, held.message()),
+            (None, Some(message)) => Finding::bad(Reason::DriftDetected, message),
+            (None, None) => Finding::good(Reason::Synced, "the tables are as declared"),
         };
         ServerReport {
             database: Finding::good(Reason::Ready, "connected"),
             tables,
             transports: self.context.index.read().has_transports(self.server),
+            drifted: self.drifted.len(),
             counts: self.counts,
         }
     }

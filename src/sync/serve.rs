@@ -55,11 +55,14 @@ pub(super) async fn serve(context: Context, server: ObjectName, stop: Cancellati
 }
 
 fn outage(context: &Context, server: &ObjectName, database: Finding) -> ServerReport {
-    let counts = context.reports.get(server).map_or_else(Counts::default, |report| report.counts);
-    let tables =
-        Finding::bad(database.reason, "the tables are not compared while the database can't be used");
-    let transports = context.index.read().has_transports(server);
-    ServerReport { database, tables, transports, counts }
+    let last = context.reports.get(server);
+    ServerReport {
+        tables: Finding::bad(database.reason, "the tables are not compared while the database can't be used"),
+        database,
+        transports: context.index.read().has_transports(server),
+        drifted: last.as_ref().map_or(0, |report| report.drifted),
+        counts: last.map_or_else(Counts::default, |report| report.counts),
+    }
 }
 
 fn finding(error: &PassError) -> Finding {

@@ -21,6 +21,10 @@ fn domain(name: &str) -> Row {
         description: "Alpha Tester".into(),
         transport: "virtual".into(),
         backupmx: false,
+        aliases: 10,
+        mailboxes: -1,
+        maxquota: 100,
+        quota: 2048,
         active: true,
     })
 }
@@ -59,6 +63,7 @@ fn owner(row: &Row) -> OwnerRow {
         desired: "0123456789abcdef".into(),
         password: String::new(),
         goto: String::new(),
+        named: "description,quota".into(),
     }
 }
 
