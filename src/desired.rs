@@ -10,8 +10,8 @@ use std::borrow::Cow;
 
 use crate::api::mail_server::{MailboxFormat, MailboxLayout};
 use crate::api::{Address, DeletionPolicy, Reason};
-use crate::index::rows::{DomainRow, Kind, MailboxRow, ObjectId, PasswordSource, ServerRow};
-use crate::index::{Claim, Index, Key};
+use crate::index::rows::{Kind, MailboxRow, ObjectId, PasswordSource, ServerRow};
+use crate::index::{Claim, Exceeded, Index, Key};
 use crate::object::ObjectName;
 use crate::tables::{AliasRow, MailboxRow as MailboxTableRow, Row, SharedColumn};
 
@@ -81,6 +81,8 @@ pub struct Desired {
     pub wants: Vec<Want>,
     /// One verdict for each object that declares the key, assuming that the rows can be written.
     pub verdicts: Vec<Verdict>,
+    /// uid of an object that can't have what it declares now: rows that it owns stay as they are.
+    pub kept: Option<Box<str>>,
 }
 
 /// What should be under `key`, and nothing for a key that another server serves.
@@ -132,25 +134,19 @@ fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
     }
 }
 
-/// The claim that gets an address: the oldest from a namespace that the holder of the domain admits.
+/// The claim that gets an address.
 fn winner<'a>(index: &'a Index, key: &Key) -> Option<&'a Claim> {
-    let holder = index.holder(key.domain())?;
-    claims(index, key).iter().find(|claim| allowed(index, claim, holder))
-}
-
-fn allowed(index: &Index, claim: &Claim, (holder, row): (&ObjectId, &DomainRow)) -> bool {
-    match claim.object.kind {
-        Kind::Domain => claim.object == *holder,
-        Kind::Mailbox | Kind::Alias => index.domain_admits(&holder.name, row, &claim.object.name.namespace),
-    }
+    index.winner_among(key.domain(), claims(index, key))
 }
 
 fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Address) -> Desired {
     let Some(holder) = index.holder(key.domain()) else { return Desired::default() };
     let winner = winner(index, key);
-    let verdict = |claim: &Claim| match winner {
-        Some(winner) if winner == claim => synced(&claim.object),
-        Some(winner) if allowed(index, claim, holder) => conflict(&claim.object, &winner.object, key),
+    let over = winner.and_then(|winner| index.allotment(key.domain())?.over.get(&winner.object));
+    let verdict = |claim: &Claim| match (winner, over) {
+        (Some(winner), Some(exceeded)) if winner == claim => limit_exceeded(&claim.object, *exceeded),
+        (Some(winner), None) if winner == claim => synced(&claim.object),
+        (Some(winner), _) if index.may_have(claim, holder) => conflict(&claim.object, &winner.object, key),
         _ => Verdict::new(
             &claim.object,
             Reason::NotAllowed,
@@ -160,16 +156,35 @@ fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Addres
             ),
         ),
     };
-    let wants = match winner.map(|claim| &claim.object) {
-        Some(object) if object.kind == Kind::Mailbox => index
-            .mailbox(&object.name)
-            .map(|row| mailbox_wants(index, server, object, row))
-            .unwrap_or_default(),
-        Some(object) => alias_want(index, object, address).into_iter().collect(),
-        None => Vec::new(),
-    };
     let verdicts = claims(index, key).iter().filter(|claim| speaks_for(claim, key)).map(verdict).collect();
-    Desired { wants, verdicts }
+    let object = winner.map(|claim| &claim.object);
+    match object {
+        Some(object) if over.is_some() => {
+            Desired { verdicts, kept: uid(index, object), ..Desired::default() }
+        }
+        Some(object) if object.kind == Kind::Mailbox => {
+            let row = index.mailbox(&object.name);
+            let wants = row.map(|row| mailbox_wants(index, server, object, row)).unwrap_or_default();
+            Desired { wants, verdicts, kept: None }
+        }
+        Some(object) => {
+            Desired { wants: alias_want(index, object, address).into_iter().collect(), verdicts, kept: None }
+        }
+        None => Desired { verdicts, ..Desired::default() },
+    }
+}
+
+fn limit_exceeded(object: &ObjectId, exceeded: Exceeded) -> Verdict {
+    Verdict::new(object, Reason::LimitExceeded, exceeded.to_string())
+}
+
+fn uid(index: &Index, object: &ObjectId) -> Option<Box<str>> {
+    let meta = match object.kind {
+        Kind::Domain => &index.domain(&object.name)?.meta,
+        Kind::Mailbox => &index.mailbox(&object.name)?.meta,
+        Kind::Alias => &index.alias(&object.name)?.meta,
+    };
+    Some(meta.uid.clone())
 }
 
 fn synced(object: &ObjectId) -> Verdict {

@@ -153,7 +153,7 @@ struct KeyPlanner<'a> {
 
 impl KeyPlanner<'_> {
     fn run(&mut self, desired: &mut Desired) {
-        if self.belongs_to_unreadable() {
+        if self.belongs_to_unreadable() || desired.kept.as_deref().is_some_and(|uid| self.is_all_of(uid)) {
             return;
         }
         if let Some(obstacle) = self.blocked(&desired.wants) {
@@ -179,6 +179,14 @@ impl KeyPlanner<'_> {
     fn belongs_to_unreadable(&self) -> bool {
         let owners = Table::ALL.into_iter().filter_map(|table| self.current.owners.get(&self.id(table)));
         owners.into_iter().any(|owner| (self.terms.is_unreadable)(&owner.object_uid))
+    }
+
+    /// Whether the object with this uid owns every row under the key that anybody owns.
+    fn is_all_of(&self, uid: &str) -> bool {
+        Table::ALL
+            .into_iter()
+            .filter_map(|table| self.current.owners.get(&self.id(table)))
+            .all(|owner| owner.object_uid == uid)
     }
 
     /// Why the rows of this key can't be written, if so: none of them is written then.

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -44,6 +46,7 @@ struct Queue {
     index: SharedIndex,
     client: Client,
     metrics: Metrics,
+    recorder: Recorder,
 }
 
 struct Pending {
@@ -56,7 +59,8 @@ impl Statuses {
     #[must_use]
     pub fn new(client: Client, index: SharedIndex, metrics: Metrics) -> Self {
         let pending = Mutex::default();
-        Self(Arc::new(Queue { pending, wake: Notify::new(), index, client, metrics }))
+        let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
+        Self(Arc::new(Queue { pending, wake: Notify::new(), index, client, metrics, recorder }))
     }
 
     /// Queues verdicts whose objects don't say so yet.
@@ -118,13 +122,7 @@ impl Statuses {
             WantedStatus::of(&index, &verdict).filter(|wanted| !wanted.is_seen())
         };
         let Some(wanted) = wanted else { return };
-        let sent = tokio::time::timeout(PATCH_TIMEOUT, self.send(&verdict.object, &wanted)).await;
-        let failure = match sent {
-            Ok(Ok(())) => None,
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", PATCH_TIMEOUT.as_secs())),
-        };
+        let failure = bounded(self.send(&verdict.object, &wanted)).await.err();
         self.0.metrics.status_patch(failure.is_none());
         if let Some(error) = failure {
             tracing::warn!(object = %verdict.object, error, "status not written, trying again");
@@ -133,6 +131,28 @@ impl Statuses {
             pending.entry(verdict.object.clone()).or_insert(Pending { verdict, due });
         } else {
             self.0.index.quietly(|index| index.patched(&verdict.object, wanted.seen()));
+            if let Some((type_, reason, note)) = wanted.news(&verdict) {
+                self.publish(&verdict.object, type_, reason, note).await;
+            }
+        }
+    }
+
+    /// Events are for domains; one for each of a hundred thousand mailboxes would help nobody.
+    async fn publish(&self, object: &ObjectId, type_: EventType, reason: Reason, note: String) {
+        let reference = ObjectReference {
+            uid: self.0.index.read().domain(&object.name).map(|row| row.meta.uid.to_string()),
+            ..object.name.reference::<MailDomain>().into()
+        };
+        let event = Event {
+            type_,
+            reason: reason.as_str().into(),
+            note: Some(note),
+            action: "Sync".into(),
+            secondary: None,
+        };
+        let published = self.0.recorder.publish(&event, &reference);
+        if let Err(error) = bounded(published).await {
+            tracing::debug!(%object, error, "event not published");
         }
     }
 
@@ -160,6 +180,16 @@ impl Statuses {
     }
 }
 
+/// What a request comes to within [`PATCH_TIMEOUT`]; an object that is gone needs nothing any more.
+async fn bounded(request: impl Future<Output = Result<(), kube::Error>>) -> Result<(), String> {
+    match tokio::time::timeout(PATCH_TIMEOUT, request).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", PATCH_TIMEOUT.as_secs())),
+    }
+}
+
 /// What an object's status should say.
 struct WantedStatus {
     patch: serde_json::Value,
@@ -178,9 +208,11 @@ impl WantedStatus {
                 let row = index.domain(name)?;
                 let (mailboxes, aliases) =
                     index.entry(row.domain.as_str()).map(crate::index::DomainEntry::counts)?;
-                let counts = (Some(i64::from(mailboxes)), Some(i64::from(aliases)));
-                let fields = json!({"mailboxes": counts.0, "aliases": counts.1});
-                Some(Self::new(&row.meta, verdict, fields, counts))
+                let quota = index.allotment(row.domain.as_str()).map(|allotment| allotment.quota);
+                let fields =
+                    json!({"mailboxes": mailboxes, "aliases": aliases, "quota": quota, "limits": row.limits});
+                let seen = (Some(i64::from(mailboxes)), Some(i64::from(aliases)), quota, row.limits);
+                Some(Self::new(&row.meta, verdict, fields, seen))
             }
             Kind::Mailbox => {
                 let row = index.mailbox(name)?;
@@ -251,6 +283,23 @@ impl WantedStatus {
         }
     }
 
+    /// What an event should tell of a domain: that it is not served, has a warning, or is served again.
+    fn news(&self, verdict: &Verdict) -> Option<(EventType, Reason, String)> {
+        let was_ready = self.previous.ready_since.map(|(ready, _)| ready);
+        let is_new_warning = self.previous.warning_since.is_none();
+        match (self.ready_since.0, was_ready, &verdict.warning) {
+            _ if verdict.object.kind != Kind::Domain => None,
+            (false, None | Some(true), _) => {
+                Some((EventType::Warning, verdict.reason, verdict.message.to_string()))
+            }
+            (true, Some(false), _) => Some((EventType::Normal, verdict.reason, verdict.message.to_string())),
+            (_, _, Some((reason, message))) if is_new_warning => {
+                Some((EventType::Warning, *reason, message.to_string()))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a domain's verdict stays as it was: then nobody waits for the patch.
     fn differs_in_counts_only(&self, verdict: &Verdict) -> bool {
         verdict.object.kind == Kind::Domain
@@ -260,5 +309,12 @@ impl WantedStatus {
 
 /// Whether the object's rows are, or will be, in some server's tables.
 fn is_served(reason: Reason) -> bool {
-    matches!(reason, Reason::Synced | Reason::Pending | Reason::SecretNotFound | Reason::SecretInvalid)
+    matches!(
+        reason,
+        Reason::Synced
+            | Reason::DriftDetected
+            | Reason::Pending
+            | Reason::SecretNotFound
+            | Reason::SecretInvalid
+    )
 }

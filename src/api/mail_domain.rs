@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DeletionPolicy;
 use super::address::{Address, DomainName};
+use super::limits::Limits;
 use super::namespaces::AllowedNamespaces;
 use crate::object::ObjectName;
 
@@ -37,6 +38,20 @@ use crate::object::ObjectName;
     ),
     printcolumn(name = "Mailboxes", type_ = "integer", json_path = ".status.mailboxes"),
     printcolumn(name = "Aliases", type_ = "integer", json_path = ".status.aliases"),
+    printcolumn(
+        name = "Mailbox Limit",
+        type_ = "integer",
+        json_path = ".status.limits.mailboxes",
+        priority = 1
+    ),
+    printcolumn(name = "Alias Limit", type_ = "integer", json_path = ".status.limits.aliases", priority = 1),
+    printcolumn(name = "Quota", type_ = "integer", json_path = ".status.quota", priority = 1),
+    printcolumn(
+        name = "Quota Limit",
+        type_ = "integer",
+        json_path = ".status.limits.totalQuota",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -76,6 +91,9 @@ pub struct MailDomainSpec {
         .message("write virtual, lmtp:inet:HOST:PORT, or smtp: or relay: with a host, as in relay:[mx1.example.org]:25"))]
     #[schemars(length(min = 1, max = 255))]
     pub transport: Option<String>,
+    /// What the domain may hold. Default: no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// The namespaces whose mailboxes and aliases may use this domain. Default: only its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
@@ -121,4 +139,10 @@ pub struct MailDomainStatus {
     /// Aliases declared in this domain, a catch-all included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aliases: Option<i64>,
+    /// Sum of the quotas of the mailboxes that fit into the limits, in bytes; only where there are limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<i64>,
+    /// The limits that hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }

@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod condition;
+pub mod limits;
 pub mod mail_alias;
 pub mod mail_domain;
 pub mod mail_server;

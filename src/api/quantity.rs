@@ -12,7 +12,7 @@ const SIZE_RULE: &str =
     "write a size from 0 (unlimited) to 100Ti as a Kubernetes quantity, as in 500M or 2Gi";
 
 /// A number of bytes, from 0 to [`MAX_BYTES`].
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ByteQuantity(pub i64);
 
 impl ByteQuantity {

@@ -1,6 +1,7 @@
 //! What should stand under a domain: its row, and the row that makes it an alias of another.
 
-use super::{Desired, Verdict, Want, claims, conflict, named, synced, winner};
+use super::{Desired, Verdict, Want, Warning, claims, conflict, limit_exceeded, named, synced, winner};
+use crate::api::limits::megabytes;
 use crate::api::{DomainName, Reason};
 use crate::index::rows::{DomainRow, ObjectId, VIRTUAL};
 use crate::index::{Claim, Index, Key};
@@ -27,11 +28,12 @@ pub(super) fn served(index: &Index, key: &Key) -> Desired {
     let alias_of = row.alias_of.as_ref().map(|target| alias_domain(index, holder, row, target));
     let obstacle = match &alias_of {
         Some(Err(verdict)) => Some(verdict.clone()),
-        _ => lost_catch_all(index, holder, row),
+        _ => lost_catch_all(index, holder, row).or_else(|| catch_all_over_limit(index, holder)),
     };
+    let warning = crowded(index, holder, key);
     let verdict = |claim: &Claim| {
         if claim.object == *holder {
-            obstacle.clone().unwrap_or_else(|| synced(&claim.object))
+            obstacle.clone().unwrap_or_else(|| synced(&claim.object)).with_warning(warning.clone())
         } else {
             unserved(index, &claim.object).unwrap_or_else(|| conflict(&claim.object, holder, key))
         }
@@ -51,28 +53,51 @@ pub(super) fn served(index: &Index, key: &Key) -> Desired {
             .chain(alias_domain.map(|alias_domain| want(alias_domain, Vec::new())))
             .collect(),
         verdicts: claims(index, key).iter().map(verdict).collect(),
+        kept: None,
     }
 }
 
+/// The domain's catch-all counts as an alias.
+fn catch_all_over_limit(index: &Index, holder: &ObjectId) -> Option<Verdict> {
+    let row = index.domain(&holder.name)?;
+    let exceeded = index.allotment(row.domain.as_str())?.over.get(holder)?;
+    Some(limit_exceeded(holder, *exceeded))
+}
+
+/// What doesn't fit into the domain's limits is told on the domain as well.
+fn crowded(index: &Index, holder: &ObjectId, key: &Key) -> Option<Warning> {
+    let over = &index.allotment(key.domain())?.over;
+    let mut others = over.keys().filter(|object| *object != holder);
+    let example = others.next()?;
+    let message = format!("{} objects don't fit into the limits, {example} among them", 1 + others.count());
+    Some((Reason::LimitExceeded, message.into()))
+}
+
 fn domain_row(row: &DomainRow) -> Row {
+    let limits = row.limits.unwrap_or_default();
     Row::Domain(DomainTableRow {
         domain: row.domain.to_string(),
         description: row.description.as_deref().unwrap_or_default().to_owned(),
         transport: row.transport.as_deref().unwrap_or(VIRTUAL).to_owned(),
         backupmx: row.backup_mx.unwrap_or(false),
-        aliases: 0,
-        mailboxes: 0,
-        maxquota: 0,
-        quota: 0,
+        aliases: limits.aliases.unwrap_or_default().into(),
+        mailboxes: limits.mailboxes.unwrap_or_default().into(),
+        maxquota: limits.mailbox_quota.map_or(0, megabytes),
+        quota: limits.total_quota.map_or(0, megabytes),
         active: row.active,
     })
 }
 
 fn domain_columns(row: &DomainRow) -> Vec<SharedColumn> {
+    let limits = row.limits.unwrap_or_default();
     named([
         (SharedColumn::Description, row.description.is_some()),
         (SharedColumn::Transport, row.transport.is_some()),
         (SharedColumn::Backupmx, row.backup_mx.is_some()),
+        (SharedColumn::Aliases, limits.aliases.is_some()),
+        (SharedColumn::Mailboxes, limits.mailboxes.is_some()),
+        (SharedColumn::Maxquota, limits.mailbox_quota.is_some()),
+        (SharedColumn::Quota, limits.total_quota.is_some()),
     ])
 }
 

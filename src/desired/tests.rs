@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::tables::Table;
@@ -211,4 +211,75 @@ fn an_alias_of_nothing_or_of_an_alias_is_told_and_not_written() {
     let touched = world.index.take_work(&myhost()).keys;
     assert!(touched.contains(&Key::from_row("delta.example.org").unwrap()), "its target is gone");
     assert_eq!(under(&world, "delta.example.org").verdicts[0].reason, Reason::UnknownDomain);
+}
+
+fn limited(world: &mut World, limits: &Value) {
+    let spec = json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "limits": limits});
+    world.domain("mail", "alpha", 1, spec);
+}
+
+fn mailbox_with_quota(world: &mut World, name: &str, created: i64, quota: i64) {
+    let spec = json!({"address": format!("{name}@alpha.example.org"), "quota": quota});
+    world.mailbox("mail", name, created, spec);
+}
+
+fn over(world: &World) -> Vec<String> {
+    let reasons = ["a", "b", "c"].map(|name| under(world, &format!("{name}@alpha.example.org")));
+    let over = reasons.iter().flat_map(|desired| &desired.verdicts);
+    over.filter(|verdict| verdict.reason == Reason::LimitExceeded)
+        .map(|verdict| verdict.object.name.name.to_string())
+        .collect()
+}
+
+#[test]
+fn the_youngest_objects_are_over_a_limit() {
+    for (limits, expected) in [
+        (json!({"mailboxes": 2}), vec!["a"]),
+        (json!({"mailboxes": -1}), vec!["a", "b", "c"]),
+        (json!({"mailboxes": 0}), vec![]),
+        (json!({"mailboxQuota": 200}), vec!["c"]),
+        // 300 and 200 are taken when a asks for 200 more.
+        (json!({"totalQuota": 500}), vec!["a"]),
+        (json!({"totalQuota": "1k"}), vec![]),
+    ] {
+        let mut world = World::with_alpha();
+        mailbox_with_quota(&mut world, "c", 2, 300);
+        mailbox_with_quota(&mut world, "b", 3, 200);
+        mailbox_with_quota(&mut world, "a", 4, 200);
+        limited(&mut world, &limits);
+        assert_eq!(over(&world), expected, "{limits}");
+    }
+}
+
+#[test]
+fn who_comes_to_fit_is_looked_at_again() {
+    let mut world = World::with_alpha();
+    limited(&mut world, &json!({"mailboxes": 1}));
+    mailbox_with_quota(&mut world, "b", 2, 1);
+    mailbox_with_quota(&mut world, "a", 3, 1);
+    world.index.take_work(&myhost());
+    assert_eq!(over(&world), ["a"]);
+    assert_eq!(
+        under(&world, "alpha.example.org").verdicts[0].warning.as_ref().unwrap().0,
+        Reason::LimitExceeded
+    );
+    world.index.remove_mailbox(&ObjectName::new("mail", "b"));
+    let touched = world.index.take_work(&myhost()).keys;
+    assert!(touched.contains(&Key::from_row("a@alpha.example.org").unwrap()));
+    assert!(over(&world).is_empty());
+    assert_eq!(under(&world, "alpha.example.org").verdicts[0].warning, None);
+}
+
+#[test]
+fn a_catch_all_counts_as_an_alias() {
+    let mut world = World::with_alpha();
+    world.alias("mail", "info", 0, json!({"address": "info@alpha.example.org", "goto": ["x@elsewhere.org"]}));
+    let spec = json!({
+        "serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "limits": {"aliases": 1},
+        "catchAll": ["x@elsewhere.org"],
+    });
+    world.domain("mail", "alpha", 1, spec);
+    assert_eq!(reasons(&under(&world, "alpha.example.org")), [("mail/alpha".into(), Reason::LimitExceeded)]);
+    let catch_all = under(&world, "@alpha.example.org");
+    assert!(catch_all.wants.is_empty() && catch_all.kept.is_some());
 }

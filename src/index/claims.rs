@@ -1,8 +1,10 @@
 //! Who claims a domain and each address in it, oldest first.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use super::key::Key;
+use super::limits::Allotment;
 use super::rows::ObjectId;
 use crate::api::{AliasAddress, DomainName};
 
@@ -21,6 +23,10 @@ pub struct DomainEntry {
     domain: Vec<Claim>,
     addresses: BTreeMap<Box<str>, Vec<Claim>>,
     mailboxes: u32,
+    /// Worked out when it is first asked for: only domains with limits cost the time and the memory.
+    allotment: OnceLock<Allotment>,
+    /// The allotment before the changes that nobody has looked at yet.
+    allotment_before: Option<Allotment>,
 }
 
 impl DomainEntry {
@@ -51,6 +57,33 @@ impl DomainEntry {
             AliasAddress::parse(&format!("{local_part}@{domain}")).ok().map(|alias| Key::Address(alias.0))
         }));
         keys
+    }
+
+    /// Claims on each address.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &[Claim]> {
+        self.addresses.values().map(Vec::as_slice)
+    }
+
+    pub(super) fn allotment(&self, allot: impl FnOnce() -> Allotment) -> &Allotment {
+        self.allotment.get_or_init(allot)
+    }
+
+    /// What the allotment was worked out from changed. Tells whether there was one, to be compared with the next.
+    pub(super) fn touch_allotment(&mut self) -> bool {
+        if let Some(old) = self.allotment.take() {
+            self.allotment_before.get_or_insert(old);
+        }
+        self.allotment_before.is_some()
+    }
+
+    pub(super) fn take_allotment_before(&mut self) -> Option<Allotment> {
+        self.allotment_before.take()
+    }
+
+    /// All keys of the domain are looked at anyway.
+    pub(super) fn forget_allotment(&mut self) {
+        self.allotment.take();
+        self.allotment_before = None;
     }
 
     pub(super) fn is_empty(&self) -> bool {

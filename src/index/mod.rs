@@ -5,6 +5,7 @@
 
 mod claims;
 mod key;
+mod limits;
 mod namespaces;
 pub mod rows;
 mod work;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use claims::{Claim, DomainEntry};
 pub use key::Key;
+pub use limits::{Allotment, Exceeded};
 pub use namespaces::{Allowed, Labels};
 use rows::{AliasRow, DomainRow, Kind, MailboxRow, ObjectId, Row, ServerRow};
 
@@ -40,6 +42,8 @@ pub struct Index {
     secret_users: HashMap<ObjectName, BTreeSet<Key>>,
     work: BTreeMap<ObjectName, Work>,
     unserved: BTreeSet<Key>,
+    /// Domains with limits in which something changed.
+    relimited: BTreeSet<Arc<str>>,
 }
 
 impl Index {
@@ -224,6 +228,7 @@ impl Index {
 
     fn claim(&mut self, address: &crate::api::Address, claim: Claim) {
         self.by_domain.entry(address.domain().into()).or_default().add(address.local_part(), claim);
+        self.touch_limits(address.domain());
         self.mark_counts(address);
     }
 
@@ -238,8 +243,15 @@ impl Index {
         if let Some(entry) = self.by_domain.get_mut(address.domain()) {
             entry.remove(address.local_part(), object);
         }
+        self.touch_limits(address.domain());
         self.mark_counts(address);
         self.drop_empty_entry(address.domain());
+    }
+
+    fn touch_limits(&mut self, domain: &str) {
+        if self.by_domain.get_mut(domain).is_some_and(DomainEntry::touch_allotment) {
+            self.relimited.insert(domain.into());
+        }
     }
 
     fn drop_empty_entry(&mut self, domain: &str) {
@@ -421,7 +433,8 @@ impl Index {
         for (alias, _) in aliases.cloned().unwrap_or_default() {
             self.mark(Key::Domain(alias));
         }
-        let Some(entry) = self.by_domain.get(domain) else { return };
+        let Some(entry) = self.by_domain.get_mut(domain) else { return };
+        entry.forget_allotment();
         for key in entry.keys(domain) {
             self.mark(key);
         }
@@ -429,7 +442,54 @@ impl Index {
 
     /// Takes what a server's set loop has to look at.
     pub fn take_work(&mut self, server: &ObjectName) -> Work {
+        self.mark_relimited();
         self.work.get_mut(server).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Where something changed in a domain with limits, others may fit now or not any more.
+    fn mark_relimited(&mut self) {
+        for domain in std::mem::take(&mut self.relimited) {
+            let before = self.by_domain.get_mut(&domain).and_then(DomainEntry::take_allotment_before);
+            let Some((before, now)) = before.zip(self.allotment(&domain)) else { continue };
+            let objects: Vec<ObjectId> = before.differences(now).cloned().collect();
+            for object in objects {
+                let key = match object.kind {
+                    Kind::Domain => self.domains.get(&object.name).map(|row| row.domain.catch_all()),
+                    Kind::Mailbox => self.mailboxes.get(&object.name).map(|row| row.address.clone()),
+                    Kind::Alias => self.aliases.get(&object.name).map(|row| row.address.clone()),
+                };
+                if let Some(address) = key {
+                    self.mark_counts(&address);
+                    self.mark(Key::Address(address));
+                }
+            }
+        }
+    }
+
+    /// How the limits of a domain are used; `None` where it has none.
+    #[must_use]
+    pub fn allotment(&self, domain: &str) -> Option<&Allotment> {
+        let (_, row) = self.holder(domain)?;
+        let (entry, limits) = self.entry(domain).zip(row.limits)?;
+        Some(entry.allotment(|| limits::allot(self, domain, entry, limits)))
+    }
+
+    /// Who gets an address that is claimed so: the oldest from a namespace that the holder of the domain admits.
+    #[must_use]
+    pub fn winner_among<'a>(&self, domain: &str, claims: &'a [Claim]) -> Option<&'a Claim> {
+        let holder = self.holder(domain)?;
+        claims.iter().find(|claim| self.may_have(claim, holder))
+    }
+
+    /// Whether an object may claim an address in a domain held by `holder`.
+    #[must_use]
+    pub fn may_have(&self, claim: &Claim, (holder, row): (&ObjectId, &DomainRow)) -> bool {
+        match claim.object.kind {
+            Kind::Domain => claim.object == *holder,
+            Kind::Mailbox | Kind::Alias => {
+                self.domain_admits(&holder.name, row, &claim.object.name.namespace)
+            }
+        }
     }
 
     /// Whether a server's set loop has anything to look at.

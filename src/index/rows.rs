@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::namespaces::Allowed;
+use crate::api::limits::Limits;
 use crate::api::mail_server::{Drift, ExistingRows, MailboxFormat, MailboxLayout, MassDeletion};
 use crate::api::{
     Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, SecretKeyReference,
@@ -203,6 +204,8 @@ pub struct DomainRow {
     pub backup_mx: Option<bool>,
     /// What delivers its mail, as in transport(5), if it names it.
     pub transport: Option<Box<str>>,
+    /// What it may hold.
+    pub limits: Option<Limits>,
     /// Targets of `@domain`; empty where there is no catch-all.
     pub catch_all: Box<[Address]>,
     /// What happens to its rows when it goes.
@@ -221,7 +224,11 @@ impl From<&MailDomain> for DomainRow {
     fn from(object: &MailDomain) -> Self {
         let spec = &object.spec;
         let seen = object.status.as_ref().map_or_else(SeenStatus::default, |status| {
-            SeenStatus::of(status.observed_generation, &status.conditions, (status.mailboxes, status.aliases))
+            SeenStatus::of(
+                status.observed_generation,
+                &status.conditions,
+                (status.mailboxes, status.aliases, status.quota, status.limits),
+            )
         });
         Self {
             meta: Meta::of(object, seen),
@@ -233,6 +240,7 @@ impl From<&MailDomain> for DomainRow {
             alias_of: spec.alias_of.clone(),
             backup_mx: spec.backup_mx,
             transport: spec.transport.as_deref().map(Into::into),
+            limits: spec.limits,
             catch_all: distinct(spec.catch_all.as_deref().unwrap_or_default()),
             policy: spec.deletion_policy.unwrap_or_default(),
         }

@@ -218,6 +218,28 @@ fn a_column_that_the_tables_lack_is_not_planned_again_and_again() {
 }
 
 #[test]
+fn an_object_over_the_limit_keeps_the_row_that_it_had() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, &json!({}));
+    sync(&world, &mut current);
+    let spec =
+        json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "limits": {"mailboxes": -1}});
+    world.domain("mail", "alpha", 1, spec);
+    alfred(&mut world, &json!({"displayName": "Alfred the Great"}));
+    world.mailbox("mail", "bill", 3, json!({"address": "bill@alpha.example.org"}));
+    let before = current.clone();
+    let verdicts = sync(&world, &mut current);
+    assert_eq!(verdicts.iter().filter(|verdict| verdict.reason == Reason::LimitExceeded).count(), 2);
+    let mailboxes = |current: &Current| {
+        current.rows.values().filter(|row| row.table() == Table::Mailbox).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(mailboxes(&current), mailboxes(&before), "neither changed nor deleted, and no new one");
+    world.index.remove_mailbox(&ObjectName::new("mail", "alfred"));
+    sync(&world, &mut current);
+    assert!(mailboxes(&current).is_empty());
+}
+
+#[test]
 fn deletion_policies_delete_disable_or_retain() {
     for (policy, left) in [("Delete", None), ("Disable", Some(false)), ("Retain", Some(true))] {
         let (mut world, mut current) = (World::with_alpha(), Current::default());
@@ -293,7 +315,7 @@ fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
 enum Step {
     Mailbox { namespace: bool, name: u8, address: u8, active: bool, forwards: bool, policy: u8 },
     Alias { namespace: bool, name: u8, address: u8, goto: u8 },
-    Domain { name: u8, domain: bool, kind: u8, admits: u8 },
+    Domain { name: u8, domain: bool, kind: u8, admits: u8, limit: u8 },
     Namespace { admitted: bool },
     RemoveMailbox { namespace: bool, name: u8 },
     RemoveAlias { namespace: bool, name: u8 },
@@ -307,8 +329,8 @@ fn step() -> impl Strategy<Value = Step> {
             |(namespace, name, address, active, forwards, policy)| Step::Mailbox { namespace, name, address, active, forwards, policy }
         ),
         3 => (any::<bool>(), n.clone(), 0..5u8, a).prop_map(|(namespace, name, address, goto)| Step::Alias { namespace, name, address, goto }),
-        2 => (0..3u8, any::<bool>(), 0..3u8, 0..3u8).prop_map(
-            |(name, domain, kind, admits)| Step::Domain { name, domain, kind, admits }
+        2 => (0..3u8, any::<bool>(), 0..3u8, 0..3u8, 0..4u8).prop_map(
+            |(name, domain, kind, admits, limit)| Step::Domain { name, domain, kind, admits, limit }
         ),
         1 => any::<bool>().prop_map(|admitted| Step::Namespace { admitted }),
         1 => (any::<bool>(), n.clone()).prop_map(|(namespace, name)| Step::RemoveMailbox { namespace, name }),
@@ -341,7 +363,10 @@ fn take(world: &mut World, step: &Step) {
                 namespace(tenant),
                 &format!("m{name}-{at}"),
                 i64::from(name),
-                json!({"address": address(at), "active": active, "forwardTo": forward, "deletionPolicy": policy}),
+                json!({
+                    "address": address(at), "active": active, "forwardTo": forward, "deletionPolicy": policy,
+                    "quota": 100 * u32::from(name),
+                }),
             );
         }
         Step::Alias { namespace: tenant, name, address: at, goto } => world.alias(
@@ -354,7 +379,13 @@ fn take(world: &mut World, step: &Step) {
             let labels = [("mail".to_owned(), if admitted { "yes" } else { "no" }.to_owned())];
             world.index.apply_namespace("tenant", Some(labels.into()));
         }
-        Step::Domain { name, domain, kind, admits } => {
+        Step::Domain { name, domain, kind, admits, limit } => {
+            let limits = [
+                Value::Null,
+                json!({"mailboxes": 1}),
+                json!({"aliases": 1}),
+                json!({"totalQuota": 250, "mailboxes": -1}),
+            ];
             let (domain, other, suffix) = if domain {
                 ("alpha.example.org", "beta.example.org", "a")
             } else {
@@ -369,7 +400,7 @@ fn take(world: &mut World, step: &Step) {
             };
             let spec = json!({
                 "serverRef": {"name": "myhost"}, "domain": domain, "catchAll": catch_all, "aliasOf": alias_of,
-                "allowedNamespaces": allowed,
+                "allowedNamespaces": allowed, "limits": limits[usize::from(limit)],
             });
             world.domain("mail", &format!("d{name}{suffix}"), i64::from(name), spec);
         }
@@ -422,9 +453,10 @@ proptest! {
         }
         for (id, owner) in &current.owners {
             let key = Key::from_row(&id.1).unwrap();
-            let wants = desired(&world.index, &myhost(), &key).wants;
-            let want = wants.iter().find(|want| want.row.table() == id.0);
-            prop_assert_eq!(Some(&*owner.object_uid), want.map(|want| &*want.uid), "only winners have rows");
+            let wanted = desired(&world.index, &myhost(), &key);
+            let want = wanted.wants.iter().find(|want| want.row.table() == id.0);
+            let owning = want.map(|want| &*want.uid).or(wanted.kept.as_deref());
+            prop_assert_eq!(Some(&*owner.object_uid), owning, "only winners have rows");
         }
         let mut judged = BTreeSet::new();
         for verdict in &verdicts {

@@ -144,7 +144,11 @@ impl<'a> Passes<'a> {
 
     fn without_rows<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> BTreeSet<Key> {
         let index = self.context.index.read();
-        keys.filter(|key| desired(&index, self.server, key).wants.is_empty()).cloned().collect()
+        let is_gone = |key: &Key| {
+            let desired = desired(&index, self.server, key);
+            desired.wants.is_empty() && desired.kept.is_none()
+        };
+        keys.filter(|key| is_gone(key)).cloned().collect()
     }
 
     fn server_row(&self) -> Option<ServerRow> {
