@@ -18,8 +18,9 @@ FAILED_TIERS=()
 MISSING_TIERS=()
 # A snapshot that differs fails; nothing is written beside it.
 export INSTA_UPDATE=no
-# The command that runs another one on the cluster's node.
+# The command that runs another one on the cluster's node, and the one that restarts a daemon.
 ON_NODE=
+RESTART=
 
 # tier NAME COMMAND...: every `test result:` line of its output is counted.
 tier() {
@@ -113,13 +114,17 @@ integration_tests() {
 	tier "integration tests compile" cargo test --locked --no-run --test integration
 	[ "$LAST_STATUS" -eq 0 ] || return 0
 	for module in $(integration_modules); do
-		if [ "$module" = mail ] && [ -z "$ON_NODE" ]; then
-			missing "integration tests: mail" "it kills processes on the node, which only a cluster of its own allows"
+		if [ -z "$ON_NODE" ] && needs_own_cluster "$module"; then
+			missing "integration tests: $module" "it kills processes of the cluster, which only a cluster of its own allows"
 			continue
 		fi
-		tier "integration tests: $module" env VMAIL_BIN_DIR="$BIN" VMAIL_HELM_ARGUMENTS="$(image_values)" VMAIL_ON_NODE="$ON_NODE" \
+		tier "integration tests: $module" env VMAIL_BIN_DIR="$BIN" VMAIL_HELM_ARGUMENTS="$(image_values)" VMAIL_ON_NODE="$ON_NODE" VMAIL_RESTART="$RESTART" \
 			cargo test --locked --test integration -- "$module::"
 	done
+}
+
+needs_own_cluster() {
+	[ "$1" = mail ] || [ "$1" = api_server ]
 }
 
 integration_modules() {
@@ -133,6 +138,7 @@ on_own_cluster() {
 	if start_cluster; then
 		export KUBECONFIG=$KUBECONFIG_FILE
 		ON_NODE="$here/cluster/cluster enter test"
+		RESTART="$here/cluster/cluster restart test"
 		integration_tests
 	else
 		FAILED_TIERS+=("cluster")

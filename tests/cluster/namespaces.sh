@@ -51,6 +51,20 @@ daemon_is_alive() {
 	enter kill -0 "$(<"$STATE/$1.pid")" 2>/dev/null
 }
 
+# restart_daemon NAME: ends it and starts it again as it was started.
+restart_daemon() {
+	local name=$1 pid command
+	pid=$(<"$STATE/$name.pid")
+	mapfile -d '' command < <(enter cat "/proc/$pid/cmdline")
+	enter kill -KILL "$pid"
+	wait_for 20 "the end of $name" daemon_has_ended "$name"
+	start_daemon "$name" "${command[@]}"
+}
+
+daemon_has_ended() {
+	! daemon_is_alive "$1"
+}
+
 # wait_for_daemon NAME SECONDS COMMAND...: until the command succeeds; a daemon that died is not waited for.
 wait_for_daemon() {
 	local name=$1 limit=$2 deadline complaint=

@@ -8,7 +8,10 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod api_server;
+mod bed;
 mod cluster;
+mod faults;
 mod mail;
 mod mariadb;
 mod operator;

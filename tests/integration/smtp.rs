@@ -1,8 +1,11 @@
 //! A client that speaks SMTP line by line and keeps every reply.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
+
+/// How long a client waits before it asks again.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open session, greeted and with EHLO said.
 pub struct Session {
@@ -18,8 +21,10 @@ pub struct Reply {
 
 impl Session {
     pub fn open(address: &str) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        // A Service's address can swallow what comes in the moment when its only pod is gone.
+        let address = address.to_socket_addrs()?.next().ok_or(std::io::ErrorKind::NotFound)?;
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         let mut session = Self { stream: BufReader::new(stream) };
         session.expect(220)?;
         session.say("EHLO client.example.net")?;
