@@ -88,7 +88,9 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let client = Client::try_default().await?;
     let (index, metrics) = (SharedIndex::default(), Metrics::default());
     let pages = Pages { index: index.clone(), metrics: metrics.clone() };
-    let web = tokio::spawn(http::serve(arguments.listen, pages, shutdown.clone()));
+    // Probes are answered until everything else has ended.
+    let web_stop = CancellationToken::new();
+    let web = tokio::spawn(http::serve(arguments.listen, pages, web_stop.clone()));
     let watching =
         tokio::spawn(watches::run(client.clone(), arguments.watch_namespace.clone(), index.clone()));
     let result = tokio::select! {
@@ -96,6 +98,7 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
         ended = web => Err(ended.map_err(std::io::Error::other).and_then(|served| served).err().map_or(Error::LeadershipLost, Error::Io)),
     };
     shutdown.cancel();
+    web_stop.cancel();
     watching.abort();
     signals.abort();
     tracing::info!("vmail-operator ends");

@@ -2,6 +2,8 @@
 //!
 //! Beside each figure stands what a bare client needs on the same machine in the same run.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
 use vmail_operator::api::{MailDomain, MailServer, Mailbox, crds};
 
@@ -30,34 +33,145 @@ pub async fn measure(n: usize) {
     let raw_create = create_burst(&client, &raw, n).await;
     let raw_patch = patch_burst(&client, &raw, n).await;
     let raw_one = one_raw(&client, &raw, &mariadb).await;
+    Api::<Namespace>::all(client.clone()).delete(&raw, &DeleteParams::background()).await.unwrap();
 
     let access = mariadb.database("bench").await;
     server(&client, &served, &access).await;
-    let mut operator = start(&served);
     let mut root = mariadb.root(Some("bench")).await;
-    let started = Instant::now();
-    let creating = create_burst(&client, &served, n).await;
+    let mut operator = Operator::start(&served);
+    burst(&client, &served, &mut root, &operator, (raw_create, raw_patch), n).await;
+    one(&client, &served, &mut root, raw_one, n).await;
+    Figure {
+        name: "operator_peak_memory",
+        value: operator.peak_memory(),
+        unit: "MiB",
+        limit: memory_bound(n),
+        n,
+    }
+    .print();
+
+    at_rest(&mut root, &operator, n).await;
+    operator.stop();
+    restart(&client, &served, &mut root, n).await;
+    cold_start(&client, &served, &mariadb, n).await;
+    Api::<Namespace>::all(client.clone()).delete(&served, &DeleteParams::background()).await.unwrap();
+}
+
+/// The peak resident set that the project allows itself.
+fn memory_bound(n: usize) -> f64 {
+    if n <= 1000 { 30.0 } else { 150.0 }
+}
+
+/// `n` mailboxes as fast as the API server takes them.
+async fn burst(
+    client: &Client,
+    namespace: &str,
+    root: &mut MySqlConnection,
+    operator: &Operator,
+    (raw_create, raw_patch): (f64, f64),
+    n: usize,
+) {
+    let all = f64::from(u32::try_from(n).unwrap());
+    let (started, cpu) = (Instant::now(), operator.cpu());
+    let creating = create_burst(client, namespace, n).await;
     let answered = Instant::now();
-    await_rows(&mut root, n).await;
+    await_rows(root, n).await;
     let behind = answered.elapsed().as_secs_f64();
-    await_ready(&client, &served, n).await;
+    operator.await_metric("vmail_status_patches_total{outcome=\"success\"}", all).await;
     let settled = started.elapsed().as_secs_f64();
+    let cpu = operator.cpu() - cpu;
+    await_ready(client, namespace, n).await;
+    Figure { name: "burst_operator_cpu", value: cpu, unit: "s", limit: settled, n }.print();
     Figure { name: "burst_create", value: creating, unit: "s", limit: raw_create, n }.print();
     Figure { name: "burst_last_row_after_last_answer", value: behind, unit: "s", limit: 0.5, n }.print();
     Figure { name: "burst_all_status_written", value: settled, unit: "s", limit: raw_create + raw_patch, n }
         .print();
-    let (mut samples, mut raw_samples) = (one_served(&client, &served, &mut root, n).await, raw_one);
+    let patches = operator.metric("vmail_status_patches_total{outcome=\"success\"}");
+    Figure { name: "burst_status_patches", value: patches, unit: "patches", limit: all, n }.print();
+}
+
+/// One mailbox after another, with everything at rest.
+async fn one(client: &Client, namespace: &str, root: &mut MySqlConnection, mut raw: Vec<f64>, n: usize) {
+    let mut samples = one_served(client, namespace, root, n).await;
     for percent in [50, 99] {
-        let (value, limit) = (percentile(&mut samples, percent), percentile(&mut raw_samples, percent));
+        let (value, limit) = (percentile(&mut samples, percent), percentile(&mut raw, percent));
         Figure { name: &format!("one_mailbox_p{percent}"), value, unit: "ms", limit, n }.print();
     }
-    Figure { name: "operator_peak_memory", value: peak_memory(&operator), unit: "MiB", limit: 150.0, n }
-        .print();
-    operator.kill().unwrap();
-    operator.wait().unwrap();
-    for namespace in [raw, served] {
-        Api::<Namespace>::all(client.clone()).delete(&namespace, &DeleteParams::background()).await.unwrap();
+}
+
+/// What an operator does in ten seconds in which nothing happens.
+async fn at_rest(root: &mut MySqlConnection, operator: &Operator, n: usize) {
+    const REST: Duration = Duration::from_secs(10);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = (operator.cpu(), statements(root).await);
+    tokio::time::sleep(REST).await;
+    let (cpu, statements) = (operator.cpu() - before.0, statements(root).await - before.1);
+    Figure { name: "at_rest_cpu", value: cpu / REST.as_secs_f64(), unit: "cores", limit: 0.01, n }.print();
+    // One is the question for this number itself.
+    Figure { name: "at_rest_statements", value: statements - 1.0, unit: "statements", limit: 1.0, n }.print();
+}
+
+/// Everything is in place: start to the end of the first comparison.
+async fn restart(client: &Client, namespace: &str, root: &mut MySqlConnection, n: usize) {
+    let limit = list(client, namespace).await + select(root).await;
+    let writes = writes_to_tables(root).await;
+    let started = Instant::now();
+    let mut operator = Operator::start(namespace);
+    operator.await_metric("vmail_passes_total{outcome=\"success\"}", 1.0).await;
+    Figure { name: "restart", value: started.elapsed().as_secs_f64(), unit: "s", limit, n }.print();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let patches = operator.metric("vmail_status_patches_total{outcome=\"success\"}");
+    let writes = writes_to_tables(root).await - writes + patches;
+    Figure { name: "restart_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
+    operator.stop();
+}
+
+/// An empty database, everything declared: start to the last row.
+async fn cold_start(client: &Client, namespace: &str, mariadb: &MariaDb, n: usize) {
+    let raw = crate::database::raw_upserts_of(mariadb, n).await;
+    let limit = list(client, namespace).await + raw;
+    mariadb.database("bench").await;
+    let mut root = mariadb.root(Some("bench")).await;
+    let started = Instant::now();
+    let mut operator = Operator::start(namespace);
+    await_rows(&mut root, n + SAMPLES).await;
+    Figure { name: "cold_start", value: started.elapsed().as_secs_f64(), unit: "s", limit, n }.print();
+    operator.stop();
+}
+
+/// A paged list of all mailboxes, as a watch begins with, decoded; in seconds.
+async fn list(client: &Client, namespace: &str) -> f64 {
+    let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
+    let started = Instant::now();
+    let events = watcher(api, watcher::Config::default().any_semantic());
+    let mut events = std::pin::pin!(events);
+    while !matches!(events.try_next().await.unwrap().unwrap(), watcher::Event::InitDone) {}
+    started.elapsed().as_secs_f64()
+}
+
+/// All rows of the tables, in seconds.
+async fn select(root: &mut MySqlConnection) -> f64 {
+    let started = Instant::now();
+    for table in ["mailbox", "alias", "domain", "vmail_owner"] {
+        sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch_all(&mut *root).await.unwrap();
     }
+    started.elapsed().as_secs_f64()
+}
+
+async fn status_variables(root: &mut MySqlConnection, names: &str) -> f64 {
+    let sql = format!(
+        "SELECT CAST(SUM(variable_value) AS DOUBLE) FROM information_schema.global_status WHERE variable_name IN ({names})"
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(root).await.unwrap()
+}
+
+async fn statements(root: &mut MySqlConnection) -> f64 {
+    status_variables(root, "'QUESTIONS'").await
+}
+
+async fn writes_to_tables(root: &mut MySqlConnection) -> f64 {
+    status_variables(root, "'COM_INSERT', 'COM_UPDATE', 'COM_DELETE', 'COM_REPLACE', 'COM_CREATE_TABLE'")
+        .await
 }
 
 async fn define(client: &Client) {
@@ -99,14 +213,72 @@ async fn server(client: &Client, namespace: &str, access: &vmail_operator::store
     Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &server).await.unwrap();
 }
 
-fn start(namespace: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_vmail-operator"))
-        .args(["run", "--postfix-image=none", "--mariadb-image=none", "--listen=127.0.0.1:0"])
-        .args(["--namespace", namespace, "--watch-namespace", namespace])
-        .env("RUST_LOG", "warn")
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap()
+/// The operator's process.
+struct Operator {
+    child: Child,
+    port: u16,
+}
+
+impl Operator {
+    fn start(namespace: &str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(env!("CARGO_BIN_EXE_vmail-operator"))
+            .args(["run", "--postfix-image=none", "--mariadb-image=none"])
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--namespace", namespace, "--watch-namespace", namespace])
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, port }
+    }
+
+    /// TERM, so that the Lease is free for the next one.
+    fn stop(&mut self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// A metric's value, 0 where it is not there (yet).
+    fn metric(&self, name: &str) -> f64 {
+        self.metrics()
+            .unwrap_or_default()
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+            .unwrap_or(0.0)
+    }
+
+    fn metrics(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    async fn await_metric(&self, name: &str, value: f64) {
+        let started = Instant::now();
+        while self.metric(name) < value {
+            assert!(started.elapsed() < LIMIT, "{name} is {} of {value}", self.metric(name));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Peak resident set, MiB.
+    fn peak_memory(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+
+    /// Processor time so far, in seconds: fields 14 and 15 of proc(5) stat, in hundredths.
+    fn cpu(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let after_name = stat.rsplit(')').next().unwrap();
+        after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>()
+            / 100.0
+    }
 }
 
 fn mailbox(number: usize) -> Mailbox {
@@ -149,7 +321,8 @@ async fn patch_burst(client: &Client, namespace: &str, n: usize) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// API answer to committed row, with a watch and a one-row statement and nothing between them.
+/// API answer to committed row, with a watch and a one-row statement and nothing between them: the row is written once
+/// both the answer and the event have come.
 async fn one_raw(client: &Client, namespace: &str, mariadb: &MariaDb) -> Vec<f64> {
     let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
     let mut root = mariadb.root(None).await;
@@ -158,29 +331,19 @@ async fn one_raw(client: &Client, namespace: &str, mariadb: &MariaDb) -> Vec<f64
         .await
         .unwrap();
     let events = watcher(api.clone(), watcher::Config::default()).applied_objects();
-    let (sender, mut committed) = tokio::sync::mpsc::channel(1);
-    let first = Instant::now();
-    let follow = tokio::spawn(async move {
-        let mut events = std::pin::pin!(events);
-        while let Some(Ok(mailbox)) = events.next().await {
-            if mailbox.name_any().starts_with("one") {
-                sqlx::query("INSERT INTO raw.mailbox VALUES (?)")
-                    .bind(mailbox.spec.address.as_str())
-                    .execute(&mut root)
-                    .await
-                    .unwrap();
-                sender.send(Instant::now()).await.unwrap();
-            }
-        }
-    });
+    let mut events = std::pin::pin!(
+        events.try_filter(|mailbox| std::future::ready(mailbox.name_any().starts_with("one")))
+    );
     let mut samples = Vec::new();
     for number in 0..SAMPLES {
-        let answered = create_one(&api, number, 1_000_000 + number).await;
-        let done = tokio::time::timeout(LIMIT, committed.recv()).await.unwrap().unwrap();
-        samples.push(done.saturating_duration_since(answered).as_secs_f64() * 1000.0);
+        let (answered, event) = tokio::join!(create_one(&api, number, 1_000_000 + number), events.try_next());
+        sqlx::query("INSERT INTO raw.mailbox VALUES (?)")
+            .bind(event.unwrap().unwrap().spec.address.as_str())
+            .execute(&mut root)
+            .await
+            .unwrap();
+        samples.push(answered.elapsed().as_secs_f64() * 1000.0);
     }
-    follow.abort();
-    assert!(first.elapsed() < LIMIT);
     samples
 }
 
@@ -216,6 +379,8 @@ async fn await_row(root: &mut MySqlConnection, username: &str) {
             return;
         }
         assert!(started.elapsed() < LIMIT, "{username} never came");
+        // Asking without a pause would take a processor from those who are measured.
+        std::thread::sleep(Duration::from_micros(100));
     }
 }
 
@@ -250,10 +415,4 @@ async fn await_ready(client: &Client, namespace: &str, n: usize) {
             }
         };
     tokio::time::timeout(LIMIT, all).await.expect("every status is written");
-}
-
-fn peak_memory(operator: &Child) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", operator.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }

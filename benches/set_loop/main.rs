@@ -18,6 +18,10 @@ mod mariadb;
 mod pure;
 mod world;
 
+/// As in the operator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// One figure.
 pub struct Figure<'a> {
     pub name: &'a str,

@@ -234,8 +234,13 @@ impl Index {
 
     /// The status of a `MailDomain` counts the addresses in it.
     fn mark_counts(&mut self, address: &crate::api::Address) {
-        if let Some((_, row)) = self.holder(address.domain()) {
-            self.mark(Key::Domain(row.domain.clone()));
+        let Some((_, row)) = self.holder(address.domain()) else { return };
+        let domain = row.domain.clone();
+        match self.server_of(domain.as_str()).cloned() {
+            Some(server) => {
+                self.work.entry(server).or_default().counted.insert(domain);
+            }
+            None => self.mark(Key::Domain(domain)),
         }
     }
 
@@ -452,6 +457,11 @@ impl Index {
             let before = self.by_domain.get_mut(&domain).and_then(DomainEntry::take_allotment_before);
             let Some((before, now)) = before.zip(self.allotment(&domain)) else { continue };
             let objects: Vec<ObjectId> = before.differences(now).cloned().collect();
+            if let Some(key) =
+                DomainName::parse(&domain).ok().filter(|_| !objects.is_empty()).map(Key::Domain)
+            {
+                self.mark(key);
+            }
             for object in objects {
                 let key = match object.kind {
                     Kind::Domain => self.domains.get(&object.name).map(|row| row.domain.catch_all()),
@@ -459,7 +469,6 @@ impl Index {
                     Kind::Alias => self.aliases.get(&object.name).map(|row| row.address.clone()),
                 };
                 if let Some(address) = key {
-                    self.mark_counts(&address);
                     self.mark(Key::Address(address));
                 }
             }

@@ -12,7 +12,7 @@ use super::Context;
 use super::brake::{self, Held};
 use super::drift::{self, Drifted};
 use crate::api::mail_server::Drift;
-use crate::api::{DeletionPolicy, FIELD_MANAGER, MailServer, Reason};
+use crate::api::{DeletionPolicy, DomainName, FIELD_MANAGER, MailServer, Reason};
 use crate::desired::{Desired, Verdict, desired};
 use crate::index::rows::ServerRow;
 use crate::index::{Key, Work};
@@ -46,6 +46,8 @@ pub(super) struct Passes<'a> {
     owned: usize,
     counts: Counts,
     held: Option<Held>,
+    /// Domains that are told something else than that all is well.
+    troubled: BTreeSet<Key>,
     /// Rows that differ and are left alone, with `drift: Report`.
     drifted: Drifted,
     /// Hash of the held deletions that were told last.
@@ -68,6 +70,7 @@ impl<'a> Passes<'a> {
             owned: 0,
             counts: Counts::default(),
             held: None,
+            troubled: BTreeSet::new(),
             drifted: Drifted::default(),
             announced: None,
             recorder,
@@ -93,13 +96,25 @@ impl<'a> Passes<'a> {
 
     /// Works on what events touched.
     pub(super) async fn touched(&mut self) -> Result<(), PassError> {
-        let Work { all, keys } = self.context.index.quietly(|index| index.take_work(self.server));
+        let Work { all, mut keys, counted } =
+            self.context.index.quietly(|index| index.take_work(self.server));
         if all {
             return self.full().await;
         }
+        keys.extend(self.tell_counts(counted));
         let started = Instant::now();
         let result = self.compare_touched(keys).await;
         self.finish(started, result)
+    }
+
+    /// The tables have no counts: a domain whose row is in order needs a new status and no statement. Gives the others.
+    fn tell_counts(&self, counted: BTreeSet<DomainName>) -> Vec<Key> {
+        let (troubled, sound): (Vec<Key>, Vec<Key>) =
+            counted.into_iter().map(Key::Domain).partition(|key| self.troubled.contains(key));
+        self.context
+            .statuses
+            .offer(self.desired(&sound).into_iter().flat_map(|(_, desired)| desired.verdicts));
+        troubled
     }
 
     fn finish(&mut self, started: Instant, result: Result<(), PassError>) -> Result<(), PassError> {
@@ -218,8 +233,20 @@ impl<'a> Passes<'a> {
             Err(error) => return Err(error.into()),
         };
         self.context.metrics.applied(&plan);
+        self.note_troubled(&wanted);
         self.context.statuses.offer(wanted.into_iter().flat_map(|(_, desired)| desired.verdicts));
         Ok((plan, current))
+    }
+
+    /// Remembers the domains whose verdict came from the tables, not from what is declared.
+    fn note_troubled(&mut self, planned: &[(Key, Desired)]) {
+        for (key, desired) in planned.iter().filter(|(key, _)| matches!(key, Key::Domain(_))) {
+            if desired.verdicts.iter().all(|verdict| verdict.reason == Reason::Synced) {
+                self.troubled.remove(key);
+            } else {
+                self.troubled.insert(key.clone());
+            }
+        }
     }
 
     async fn apply_one_by_one(
