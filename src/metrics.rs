@@ -1,4 +1,5 @@
-//! The operator's own metrics, in Prometheus' text form. Labels are from closed lists, never an object's name.
+//! The operator's own metrics, in Prometheus' text form. Labels are from closed lists, or name a `MailServer`: there are
+//! few of those. They never name an account.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::object::ObjectName;
 use crate::plan::{Plan, RowId};
 use crate::tables::Table;
 
@@ -24,6 +26,18 @@ struct TableLabel {
     table: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ServerLabel {
+    namespace: String,
+    mail_server: String,
+}
+
+impl ServerLabel {
+    fn of(server: &ObjectName) -> Self {
+        Self { namespace: server.namespace.to_string(), mail_server: server.name.to_string() }
+    }
+}
+
 /// All metrics; cloning shares them.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -35,7 +49,7 @@ struct Inner {
     written: Family<TableLabel, Counter>,
     deleted: Family<TableLabel, Counter>,
     drifted: Family<TableLabel, Counter>,
-    held: Gauge,
+    held: Family<ServerLabel, Gauge>,
     patches: Family<Outcome, Counter>,
 }
 
@@ -47,7 +61,7 @@ impl Default for Metrics {
         let (written, deleted, drifted) =
             (Family::<TableLabel, Counter>::default(), Family::default(), Family::default());
         let pass_duration = Histogram::new(exponential_buckets(0.001, 2.0, 16));
-        let held = Gauge::default();
+        let held = Family::<ServerLabel, Gauge>::default();
         registry.register("passes", "Passes of the set loops", passes.clone());
         registry.register_with_unit(
             "pass_duration",
@@ -95,9 +109,9 @@ impl Metrics {
         }
     }
 
-    /// So many deletions are held back now.
-    pub fn deletions_held(&self, count: usize) {
-        self.0.held.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// So many deletions of a server are held back now.
+    pub fn deletions_held(&self, server: &ObjectName, count: usize) {
+        self.0.held.get_or_create(&ServerLabel::of(server)).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A status patch ended.

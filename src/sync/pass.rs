@@ -176,7 +176,9 @@ impl<'a> Passes<'a> {
 
     async fn brake(&mut self, deletions: BTreeSet<Key>) {
         self.held = self.server_row().and_then(|row| brake::hold(deletions, self.owned, &row));
-        self.context.metrics.deletions_held(self.held.as_ref().map_or(0, |held| held.keys.len()));
+        self.context
+            .metrics
+            .deletions_held(self.server, self.held.as_ref().map_or(0, |held| held.keys.len()));
         let hash = self.held.as_ref().map(|held| held.hash.clone());
         if let Some(held) = self.held.as_ref().filter(|_| hash != self.announced) {
             let message = held.message();

@@ -160,6 +160,12 @@ impl Bed {
         }
     }
 
+    /// Asks the operator to end; its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        self.operator.take().and_then(|mut operator| operator.wait().unwrap().code())
+    }
+
     pub async fn numbers(&self, mariadb: &MariaDb, sql: &str) -> i64 {
         let mut root = mariadb.root(Some(&self.access.database)).await;
         // Until the operator has made the tables there is nothing.

@@ -100,6 +100,19 @@ async fn of_two_replicas_one_works_and_the_other_takes_over() {
 }
 
 #[tokio::test]
+async fn asked_to_end_it_gives_its_lease_back_and_says_that_all_is_well() {
+    let mariadb = MariaDb::shared();
+    let mut bed = Bed::new("ended", &mariadb).await;
+    bed.domain().await;
+    bed.rows(&mariadb, "domain", 1).await;
+    assert_eq!(bed.terminate(), Some(0), "{}", bed.log());
+    bed.start();
+    bed.mailboxes(0..1).await;
+    let took = bed.rows(&mariadb, "mailbox", 1).await;
+    assert!(took < Duration::from_secs(5), "the next one waited {took:?} for the Lease");
+}
+
+#[tokio::test]
 async fn two_operators_that_do_not_know_of_each_other_never_write_at_once() {
     let mariadb = MariaDb::shared();
     let mut bed = Bed::new("strangers", &mariadb).await;
