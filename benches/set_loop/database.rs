@@ -2,14 +2,18 @@
 
 use std::time::Instant;
 
+use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
-use vmail_operator::index::Key;
+use vmail_operator::api::Address;
+use vmail_operator::index::rows::MailboxRow;
+use vmail_operator::index::{Index, Key};
+use vmail_operator::object::ObjectName;
 use vmail_operator::plan::{Current, Plan};
 use vmail_operator::store::Store;
 use vmail_operator::tables::Row;
 
 use crate::mariadb::MariaDb;
-use crate::{Figure, pure, world};
+use crate::{Figure, percentile, pure, world};
 
 const SERVER: &str = "bench/mail/myhost";
 
@@ -42,6 +46,7 @@ pub async fn measure(n: usize) {
     compare(&mut store, &index, &keys).await;
     let value = started.elapsed().as_secs_f64();
     Figure { name: "database_unchanged_comparison", value, unit: "s", limit: select, n }.print();
+    one_mailbox(&mut store, index, &mut root, n).await;
     store.close().await;
 }
 
@@ -54,6 +59,39 @@ pub async fn raw_upserts_of(mariadb: &MariaDb, n: usize) -> f64 {
     let raw = raw_upserts(mariadb, &pure::plan_keys(&index, &keys, &Current::default())).await;
     store.close().await;
     raw
+}
+
+/// What the tables need for one new mailbox, beside a bare client's transaction of the same two rows.
+async fn one_mailbox(store: &mut Store, mut index: Index, root: &mut MySqlConnection, n: usize) {
+    sqlx::raw_sql("CREATE TABLE one_mailbox LIKE mailbox; CREATE TABLE one_alias LIKE alias")
+        .execute(&mut *root)
+        .await
+        .unwrap();
+    let (mut samples, mut raw) = (Vec::new(), Vec::new());
+    for number in n..n + 200 {
+        let (name, row) = world::mailbox(number % 100 + n, "Somebody");
+        let row =
+            MailboxRow { address: Address::parse(&format!("one{number}@d0.example.org")).unwrap(), ..row };
+        let key = Key::Address(row.address.clone());
+        index.apply_mailbox(ObjectName::new("mail", &format!("one-{}", name.name)), row);
+        let started = Instant::now();
+        compare(store, &index, std::slice::from_ref(&key)).await;
+        samples.push(started.elapsed().as_secs_f64() * 1000.0);
+        let started = Instant::now();
+        let mut transaction = root.begin().await.unwrap();
+        for sql in [
+            "INSERT INTO one_mailbox (username, password, name, maildir, local_part, domain) VALUES (?, '!', '', '', '', '')",
+            "INSERT INTO one_alias (address, goto, domain) VALUES (?, '', '')",
+        ] {
+            sqlx::query(sql).bind(key.as_str()).execute(&mut *transaction).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        raw.push(started.elapsed().as_secs_f64() * 1000.0);
+    }
+    for percent in [50, 99] {
+        let (value, limit) = (percentile(&mut samples, percent), percentile(&mut raw, percent));
+        Figure { name: &format!("database_one_mailbox_p{percent}"), value, unit: "ms", limit, n }.print();
+    }
 }
 
 async fn compare(store: &mut Store, index: &vmail_operator::index::Index, keys: &[Key]) {
