@@ -5,6 +5,7 @@
 //! namespace that holds the domain" are decided here.
 
 mod domain;
+pub mod owner;
 
 use std::borrow::Cow;
 
@@ -129,7 +130,7 @@ fn speaks_for(claim: &Claim, key: &Key) -> bool {
 
 fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
     match key {
-        Key::Domain(_) => domain::served(index, key),
+        Key::Domain(_) => domain::served(index, server, key),
         Key::Address(address) => served_address(index, server, key, address),
     }
 }
@@ -145,7 +146,9 @@ fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Addres
     let over = winner.and_then(|winner| index.allotment(key.domain())?.over.get(&winner.object));
     let verdict = |claim: &Claim| match (winner, over) {
         (Some(winner), Some(exceeded)) if winner == claim => limit_exceeded(&claim.object, *exceeded),
-        (Some(winner), None) if winner == claim => synced(&claim.object),
+        (Some(winner), None) if winner == claim => {
+            owner::obstacle(index, server, &claim.object).unwrap_or_else(|| synced(&claim.object))
+        }
         (Some(winner), _) if index.may_have(claim, holder) => conflict(&claim.object, &winner.object, key),
         _ => Verdict::new(
             &claim.object,
@@ -273,10 +276,14 @@ fn mailbox_wants(index: &Index, server: &ServerRow, object: &ObjectId, row: &Mai
     });
     let mailbox_named =
         named([(SharedColumn::Name, row.display_name.is_some()), (SharedColumn::Quota, row.quota.is_some())]);
-    vec![
+    let owner = owner::mailbox_row(index, server, row).map(|id| want(Row::Id(id), Vec::new()));
+    [
         Want { password, ..want(mailbox, mailbox_named) },
         Want { keep_foreign_targets: true, ..want(identity, Vec::new()) },
     ]
+    .into_iter()
+    .chain(owner)
+    .collect()
 }
 
 /// Where a mailbox's mail is, below the mail store: computed, never taken from the user.

@@ -369,12 +369,9 @@ impl KeyPlanner<'_> {
     }
 
     fn log(&mut self, change: Change, table: Table) {
-        let domain = self.key.domain().to_owned();
-        self.plan.log.push(LogRow {
-            domain,
-            action: action(change, table),
-            data: self.key.as_str().to_owned(),
-        });
+        let Some(action) = action(change, table) else { return };
+        let (domain, data) = (self.key.domain().to_owned(), self.key.as_str().to_owned());
+        self.plan.log.push(LogRow { domain, action, data });
     }
 }
 
@@ -420,6 +417,7 @@ fn disabled(row: &Row) -> Option<Row> {
         Row::AliasDomain(row) => &mut row.active,
         Row::Mailbox(row) => &mut row.active,
         Row::Alias(row) => &mut row.active,
+        Row::Id(_) => return None,
     };
     std::mem::replace(active, false).then_some(row)
 }
@@ -431,8 +429,9 @@ enum Change {
     Delete,
 }
 
-fn action(change: Change, table: Table) -> &'static str {
-    match (change, table) {
+/// `None` for our own table, of which `PostfixAdmin` knows nothing.
+fn action(change: Change, table: Table) -> Option<&'static str> {
+    Some(match (change, table) {
         (Change::Create, Table::Domain) => "create_domain",
         (Change::Create, Table::AliasDomain) => "create_alias_domain",
         (Change::Create, Table::Mailbox) => "create_mailbox",
@@ -445,7 +444,8 @@ fn action(change: Change, table: Table) -> &'static str {
         (Change::Delete, Table::AliasDomain) => "delete_alias_domain",
         (Change::Delete, Table::Mailbox) => "delete_mailbox",
         (Change::Delete, Table::Alias) => "delete_alias",
-    }
+        (_, Table::Id) => return None,
+    })
 }
 
 #[cfg(test)]

@@ -41,8 +41,8 @@ pub struct ServerReport {
     pub database: Finding,
     /// The condition `TablesSynced`.
     pub tables: Finding,
-    /// Whether a domain has a transport of its own, which Postfix's configuration depends on.
-    pub transports: bool,
+    /// Grows with each change of what Postfix's configuration depends on beside the `MailServer` itself.
+    pub needs: u64,
     /// Managed rows that somebody else changed and that are left as they are.
     pub drifted: usize,
     /// Managed rows in the table `domain`, `mailbox`, and `alias` without identity rows.

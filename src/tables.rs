@@ -16,11 +16,13 @@ pub enum Table {
     Mailbox,
     /// Aliases, catch-alls and the identity row of each mailbox.
     Alias,
+    /// Users and groups that own the mail of a domain or a mailbox, where they are not the server's: a table of our own.
+    Id,
 }
 
 impl Table {
     /// All of them, in the order in which rows are written; deletions go the other way.
-    pub const ALL: [Self; 4] = [Self::Domain, Self::AliasDomain, Self::Mailbox, Self::Alias];
+    pub const ALL: [Self; 5] = [Self::Domain, Self::AliasDomain, Self::Mailbox, Self::Alias, Self::Id];
 
     /// The table's name, and the value of `vmail_owner.table_name`.
     #[must_use]
@@ -30,13 +32,18 @@ impl Table {
             Self::AliasDomain => "alias_domain",
             Self::Mailbox => "mailbox",
             Self::Alias => "alias",
+            Self::Id => "vmail_id",
         }
     }
 
-    /// Whether its primary key is an address, not a domain.
+    /// Whether a primary key of it can look so: with `@`, or without.
     #[must_use]
-    pub fn holds_addresses(self) -> bool {
-        matches!(self, Self::Mailbox | Self::Alias)
+    pub fn may_hold(self, key: &str) -> bool {
+        match self {
+            Self::Domain | Self::AliasDomain => !key.contains('@'),
+            Self::Mailbox | Self::Alias => key.contains('@'),
+            Self::Id => true,
+        }
     }
 
     /// Reads [`Table::as_str`] back.
@@ -177,6 +184,17 @@ pub struct AliasRow {
     pub active: bool,
 }
 
+/// A row of `vmail_id`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct IdRow {
+    /// Primary key: the address of a mailbox, or a domain.
+    pub key: String,
+    /// User that owns the mail.
+    pub uid: i32,
+    /// Group that owns the mail.
+    pub gid: i32,
+}
+
 /// A row of any of the tables.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Row {
@@ -188,6 +206,8 @@ pub enum Row {
     Mailbox(MailboxRow),
     /// Of `alias`.
     Alias(AliasRow),
+    /// Of `vmail_id`.
+    Id(IdRow),
 }
 
 impl Row {
@@ -199,6 +219,7 @@ impl Row {
             Self::AliasDomain(_) => Table::AliasDomain,
             Self::Mailbox(_) => Table::Mailbox,
             Self::Alias(_) => Table::Alias,
+            Self::Id(_) => Table::Id,
         }
     }
 
@@ -235,6 +256,7 @@ impl Row {
             Self::AliasDomain(row) => &row.alias_domain,
             Self::Mailbox(row) => &row.username,
             Self::Alias(row) => &row.address,
+            Self::Id(row) => &row.key,
         }
     }
 }

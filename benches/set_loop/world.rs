@@ -3,7 +3,7 @@
 use serde_json::json;
 use vmail_operator::api::{Address, DeletionPolicy, MailDomain, MailServer};
 use vmail_operator::index::Index;
-use vmail_operator::index::rows::{DomainRow, MailboxRow, Meta, SeenStatus};
+use vmail_operator::index::rows::{DomainRow, Ids, MailboxRow, Meta, SeenStatus};
 use vmail_operator::object::ObjectName;
 
 pub fn server() -> ObjectName {
@@ -34,6 +34,7 @@ pub fn mailbox(number: usize, name: &str) -> (ObjectName, MailboxRow) {
         display_name: Some(name.into()),
         password: None,
         quota: Some(0),
+        ids: Ids::default(),
         active: true,
         forward_to: Box::default(),
         keep_copy: true,

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Error;
 use crate::postfix::queries::{AUTHORITY_FILE, SUFFIX, credential_lines};
-use crate::postfix::{self, MAIN_CF, MASTER_CF};
+use crate::postfix::{self, MAIN_CF, MASTER_CF, MailOwner, owners};
 
 /// Postfix waits until a file is older than a second before it trusts it; ours are complete when they get their name.
 const AGE: Duration = Duration::from_mins(1);
@@ -57,6 +57,17 @@ impl Mounted {
     /// Text of a file, empty when there is none.
     pub(super) fn text(&self, name: &str) -> &str {
         self.files.get(name).map_or("", String::as_str)
+    }
+
+    /// `virtual_mailbox_base`, which the operator writes as one absolute path.
+    pub(super) fn mail_base(&self) -> PathBuf {
+        let base = self.text(MAIN_CF).lines().find_map(|line| line.strip_prefix("virtual_mailbox_base = "));
+        base.unwrap_or_default().trim().into()
+    }
+
+    /// What has to be in the mail store with an owner of its own.
+    pub(super) fn owners(&self) -> Vec<MailOwner> {
+        owners::parse(self.text(owners::FILE))
     }
 
     /// Writes everything into a new directory. Files with credentials can be read by root and by Postfix, and by

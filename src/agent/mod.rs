@@ -10,6 +10,7 @@ mod config;
 mod http;
 mod log;
 mod outage;
+mod owners;
 mod parameters;
 mod postfix;
 mod prepare;

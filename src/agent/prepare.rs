@@ -37,7 +37,7 @@ pub(super) fn prepare(arguments: &PrepareArguments) -> Result<(), Error> {
 
 /// Makes a directory, or corrects owner and mode of one that is there; never of what is in it. What is right already is
 /// left alone: not every file system lets root change it.
-fn directory(path: &Path, owner: (u32, u32), mode: u32) -> io::Result<()> {
+pub(super) fn directory(path: &Path, owner: (u32, u32), mode: u32) -> io::Result<()> {
     fs::create_dir_all(path)?;
     let found = fs::symlink_metadata(path)?;
     if !found.is_dir() {

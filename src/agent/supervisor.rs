@@ -17,7 +17,7 @@ use super::children::Children;
 use super::config::{self, Mounted};
 use super::http::{self, Refused, State};
 use super::log;
-use super::{Error, outage, parameters, postfix};
+use super::{Error, outage, owners, parameters, postfix};
 use crate::postfix::CONFIG_DIRECTORY;
 
 /// How often the mounts are looked at.
@@ -119,6 +119,7 @@ impl Supervisor {
             postfix::check(&self.children, &candidate),
             parameters::check(&self.children, mounted, &candidate, &queue),
         )?;
+        owners::make(&mounted.mail_base(), &mounted.owners())?;
         config::take(&candidate, &self.arguments.config_directory)
     }
 

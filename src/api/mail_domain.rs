@@ -97,6 +97,14 @@ pub struct MailDomainSpec {
     /// The namespaces whose mailboxes and aliases may use this domain. Default: only its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
+    /// User that owns the domain's mail; at least the `MailServer`'s `minimumUid`. Default: the `MailServer`'s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub uid: Option<i32>,
+    /// Group that owns the domain's mail. Default: the `MailServer`'s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub gid: Option<i32>,
     /// What happens to the domain's row when this object is deleted. Default: `Delete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,

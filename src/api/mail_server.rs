@@ -357,6 +357,12 @@ pub struct MailServerStatus {
     pub config_hash: Option<String>,
 }
 
+/// User and group that own the mail where a `MailServer` names none: the seed's.
+pub const DEFAULT_OWNER: i32 = 901;
+
+/// `virtual_minimum_uid` where a `MailServer` names none.
+pub const DEFAULT_MINIMUM_UID: i32 = 900;
+
 const SIZE_RULE: &str = "!has(self.size) || isQuantity(string(self.size))";
 const SIZE_MESSAGE: &str = "write the size of a volume as a Kubernetes quantity, as in 10Gi";
 

@@ -69,6 +69,14 @@ pub struct MailboxSpec {
     /// Whether the mailbox keeps a copy of what is forwarded. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_copy: Option<bool>,
+    /// User that owns the mailbox's mail; at least the `MailServer`'s `minimumUid`. Default: the `MailDomain`'s, else the `MailServer`'s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub uid: Option<i32>,
+    /// Group that owns the mailbox's mail. Default: the `MailDomain`'s, else the `MailServer`'s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub gid: Option<i32>,
     /// What happens to the rows when this object is deleted; mail on disk always stays. Default: `Delete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,

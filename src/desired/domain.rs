@@ -1,9 +1,11 @@
 //! What should stand under a domain: its row, and the row that makes it an alias of another.
 
-use super::{Desired, Verdict, Want, Warning, claims, conflict, limit_exceeded, named, synced, winner};
+use super::{
+    Desired, Verdict, Want, Warning, claims, conflict, limit_exceeded, named, owner, synced, winner,
+};
 use crate::api::limits::megabytes;
 use crate::api::{DomainName, Reason};
-use crate::index::rows::{DomainRow, ObjectId, VIRTUAL};
+use crate::index::rows::{DomainRow, ObjectId, ServerRow, VIRTUAL};
 use crate::index::{Claim, Index, Key};
 use crate::tables::{AliasDomainRow, DomainRow as DomainTableRow, Row, SharedColumn};
 
@@ -23,12 +25,14 @@ pub(super) fn unserved(index: &Index, domain: &ObjectId) -> Option<Verdict> {
     (!index.server_admits(&domain.name, row)).then(|| Verdict::new(domain, Reason::NotAllowed, message))
 }
 
-pub(super) fn served(index: &Index, key: &Key) -> Desired {
+pub(super) fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
     let Some((holder, row)) = index.holder(key.domain()) else { return Desired::default() };
     let alias_of = row.alias_of.as_ref().map(|target| alias_domain(index, holder, row, target));
     let obstacle = match &alias_of {
         Some(Err(verdict)) => Some(verdict.clone()),
-        _ => lost_catch_all(index, holder, row).or_else(|| catch_all_over_limit(index, holder)),
+        _ => lost_catch_all(index, holder, row)
+            .or_else(|| catch_all_over_limit(index, holder))
+            .or_else(|| owner::obstacle(index, server, holder)),
     };
     let warning = crowded(index, holder, key);
     let verdict = |claim: &Claim| {
@@ -51,6 +55,7 @@ pub(super) fn served(index: &Index, key: &Key) -> Desired {
     Desired {
         wants: std::iter::once(want(domain_row(row), domain_columns(row)))
             .chain(alias_domain.map(|alias_domain| want(alias_domain, Vec::new())))
+            .chain(owner::domain_row(server, row).map(|id| want(Row::Id(id), Vec::new())))
             .collect(),
         verdicts: claims(index, key).iter().map(verdict).collect(),
         kept: None,

@@ -283,3 +283,37 @@ fn a_catch_all_counts_as_an_alias() {
     let catch_all = under(&world, "@alpha.example.org");
     assert!(catch_all.wants.is_empty() && catch_all.kept.is_some());
 }
+
+fn ids(desired: &Desired) -> Option<(i32, i32)> {
+    desired.wants.iter().find_map(|want| match &want.row {
+        Row::Id(row) => Some((row.uid, row.gid)),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_a_mailbox_does_not_name_of_its_owner_is_its_domains_and_then_the_servers() {
+    let mut world = World::with_alpha();
+    world.mailbox("mail", "a", 2, json!({"address": "a@alpha.example.org", "uid": 950}));
+    world.mailbox("mail", "b", 2, json!({"address": "b@alpha.example.org"}));
+    assert_eq!(ids(&under(&world, "a@alpha.example.org")), Some((950, 901)));
+    assert_eq!(ids(&under(&world, "b@alpha.example.org")), None);
+    let before = world.index.needs_version(&myhost());
+    let spec = json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "gid": 960});
+    world.domain("mail", "alpha", 1, spec);
+    assert!(world.index.needs_version(&myhost()) > before);
+    assert_eq!(ids(&under(&world, "a@alpha.example.org")), Some((950, 960)));
+    assert_eq!(ids(&under(&world, "alpha.example.org")), Some((901, 960)));
+    let owners = owner::owners(&world.index, &myhost());
+    let paths: Vec<_> = owners.iter().map(|owner| (owner.path.as_str(), owner.uid, owner.gid)).collect();
+    assert_eq!(paths, [("alpha.example.org/", 901, 960), ("alpha.example.org/a/", 950, 960)]);
+}
+
+#[test]
+fn a_uid_that_postfix_delivers_nothing_as_is_told_and_not_written() {
+    let mut world = World::with_alpha();
+    world.mailbox("mail", "a", 2, json!({"address": "a@alpha.example.org", "uid": 100}));
+    let desired = under(&world, "a@alpha.example.org");
+    assert_eq!((ids(&desired), desired.wants.len()), (None, 2));
+    assert_eq!(reasons(&desired), [("mail/a".into(), Reason::Invalid)]);
+}

@@ -37,6 +37,10 @@ pub struct Index {
     alias_domains: HashMap<DomainName, BTreeSet<(DomainName, ObjectName)>>,
     /// How many domains with a transport of their own name a server.
     transports: HashMap<ObjectName, usize>,
+    /// Keys whose objects are more than rows: Postfix's configuration depends on their transport or their owner.
+    configured: BTreeMap<Key, BTreeSet<ObjectName>>,
+    /// Grows with each change of what a server's configuration depends on.
+    needs: HashMap<ObjectName, u64>,
     unreadable: HashMap<ObjectId, Box<str>>,
     secret_versions: HashMap<ObjectName, Box<str>>,
     secret_users: HashMap<ObjectName, BTreeSet<Key>>,
@@ -135,6 +139,9 @@ impl Index {
         if row.has_transport() {
             *self.transports.entry(row.server.clone()).or_default() += 1;
         }
+        if row.has_transport() || row.ids.is_some() {
+            self.configured.entry(Key::Domain(domain.clone())).or_default().insert(name.clone());
+        }
         if let Some(target) = row.alias_of.clone() {
             self.alias_domains.entry(target).or_default().insert((domain.clone(), name.clone()));
         }
@@ -160,6 +167,7 @@ impl Index {
     }
 
     fn forget_relations(&mut self, name: &ObjectName, row: &DomainRow) {
+        self.forget_configured(&Key::Domain(row.domain.clone()), name);
         if let Some(domains) = self.transports.get_mut(&row.server).filter(|_| row.has_transport()) {
             *domains -= 1;
         }
@@ -167,6 +175,15 @@ impl Index {
             && let Some(aliases) = self.alias_domains.get_mut(target)
         {
             aliases.remove(&(row.domain.clone(), name.clone()));
+        }
+    }
+
+    fn forget_configured(&mut self, key: &Key, name: &ObjectName) {
+        if let Some(names) = self.configured.get_mut(key) {
+            names.remove(name);
+            if names.is_empty() {
+                self.configured.remove(key);
+            }
         }
     }
 
@@ -182,6 +199,9 @@ impl Index {
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
             self.secret_users.entry(secret).or_default().insert(key.clone());
+        }
+        if row.ids.is_some() {
+            self.configured.entry(key.clone()).or_default().insert(name.clone());
         }
         self.claim(&row.address, Claim { created: row.meta.created, object: id });
         self.mailboxes.insert(name, row);
@@ -201,7 +221,8 @@ impl Index {
                 }
             }
         }
-        self.mark(key);
+        self.mark(key.clone());
+        self.forget_configured(&key, name);
         self.disclaim(&row.address, &ObjectId { kind: Kind::Mailbox, name: name.clone() });
     }
 
@@ -401,6 +422,17 @@ impl Index {
         self.server_admits(&holder.name, row).then_some(name)
     }
 
+    /// A number that grows with each change of what the configuration of `server` depends on beside its own object.
+    #[must_use]
+    pub fn needs_version(&self, server: &ObjectName) -> u64 {
+        self.needs.get(server).copied().unwrap_or_default()
+    }
+
+    /// The keys that `server` serves and whose objects name a transport or an owner.
+    pub fn configured_keys<'a>(&'a self, server: &'a ObjectName) -> impl Iterator<Item = &'a Key> {
+        self.configured.keys().filter(move |key| self.server_of(key.domain()) == Some(server))
+    }
+
     /// Whether a `MailDomain` that names `server` has a transport of its own: only then Postfix needs to look them up.
     #[must_use]
     pub fn has_transports(&self, server: &ObjectName) -> bool {
@@ -417,6 +449,9 @@ impl Index {
     fn mark(&mut self, key: Key) {
         match self.server_of(key.domain()).cloned() {
             Some(server) => {
+                if self.configured.contains_key(&key) {
+                    *self.needs.entry(server.clone()).or_default() += 1;
+                }
                 self.work.entry(server).or_default().keys.insert(key);
             }
             None => {

@@ -9,7 +9,9 @@ use kube::ResourceExt;
 
 use super::namespaces::Allowed;
 use crate::api::limits::Limits;
-use crate::api::mail_server::{Drift, ExistingRows, MailboxFormat, MailboxLayout, MassDeletion};
+use crate::api::mail_server::{
+    DEFAULT_MINIMUM_UID, DEFAULT_OWNER, Drift, ExistingRows, MailboxFormat, MailboxLayout, MassDeletion,
+};
 use crate::api::{
     Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, SecretKeyReference,
 };
@@ -137,6 +139,10 @@ pub struct ServerRow {
     pub format: MailboxFormat,
     /// Where mailboxes are stored.
     pub layout: MailboxLayout,
+    /// User and group that own the mail of whom no other is named for.
+    pub owner: (i32, i32),
+    /// Least user that mail is delivered as (`virtual_minimum_uid`).
+    pub minimum_uid: i32,
     /// What to do with rows that were there before their object.
     pub existing_rows: ExistingRows,
     /// What to do with a managed row that somebody else changed.
@@ -163,6 +169,11 @@ impl From<&MailServer> for ServerRow {
         Self {
             format: store.and_then(|store| store.format).unwrap_or_default(),
             layout: store.and_then(|store| store.layout).unwrap_or_default(),
+            owner: (
+                store.and_then(|store| store.uid).unwrap_or(DEFAULT_OWNER),
+                store.and_then(|store| store.gid).unwrap_or(DEFAULT_OWNER),
+            ),
+            minimum_uid: store.and_then(|store| store.minimum_uid).unwrap_or(DEFAULT_MINIMUM_UID),
             existing_rows: server.spec.existing_rows.unwrap_or_default(),
             drift: server.spec.drift.unwrap_or_default(),
             max_percent: max_percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(30),
@@ -178,6 +189,23 @@ fn hash_of(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+/// User and group that own mail, where an object names them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Ids {
+    /// The user.
+    pub uid: Option<i32>,
+    /// The group.
+    pub gid: Option<i32>,
+}
+
+impl Ids {
+    /// Whether either is named.
+    #[must_use]
+    pub fn is_some(self) -> bool {
+        self.uid.is_some() || self.gid.is_some()
+    }
 }
 
 /// The transport of virtual(8), and `PostfixAdmin`'s default.
@@ -206,6 +234,8 @@ pub struct DomainRow {
     pub transport: Option<Box<str>>,
     /// What it may hold.
     pub limits: Option<Limits>,
+    /// Who owns its mail.
+    pub ids: Ids,
     /// Targets of `@domain`; empty where there is no catch-all.
     pub catch_all: Box<[Address]>,
     /// What happens to its rows when it goes.
@@ -241,6 +271,7 @@ impl From<&MailDomain> for DomainRow {
             backup_mx: spec.backup_mx,
             transport: spec.transport.as_deref().map(Into::into),
             limits: spec.limits,
+            ids: Ids { uid: spec.uid, gid: spec.gid },
             catch_all: distinct(spec.catch_all.as_deref().unwrap_or_default()),
             policy: spec.deletion_policy.unwrap_or_default(),
         }
@@ -279,6 +310,8 @@ pub struct MailboxRow {
     pub password: Option<Box<PasswordSource>>,
     /// Size limit in bytes, 0 for none; `None` where it names none.
     pub quota: Option<i64>,
+    /// Who owns its mail.
+    pub ids: Ids,
     /// Whether mail is accepted.
     pub active: bool,
     /// Where mail goes beside, or in place of, the mailbox.
@@ -303,6 +336,7 @@ impl From<&Mailbox> for MailboxRow {
             display_name: spec.display_name.as_deref().map(Into::into),
             password: hash.or(plain).map(Box::new),
             quota: spec.quota.map(|quota| quota.0),
+            ids: Ids { uid: spec.uid, gid: spec.gid },
             active: spec.active.unwrap_or(true),
             forward_to: distinct(spec.forward_to.as_deref().unwrap_or_default()),
             keep_copy: spec.keep_copy.unwrap_or(true),

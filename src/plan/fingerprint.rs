@@ -10,7 +10,7 @@ use crate::tables::Row;
 #[must_use]
 pub fn fingerprint(want: &Want) -> String {
     let flag = |flag: bool| if flag { "1" } else { "0" };
-    let (quota, numbers);
+    let (quota, numbers, owner);
     let mut parts: Vec<&str> = vec![want.row.table().as_str()];
     match &want.row {
         Row::Domain(row) => {
@@ -30,6 +30,11 @@ pub fn fingerprint(want: &Want) -> String {
         Row::Mailbox(row) => {
             quota = row.quota.to_string();
             parts.extend([&*row.username, &row.name, &row.maildir, &quota, flag(row.active)]);
+        }
+        Row::Id(row) => {
+            owner = [row.uid, row.gid].map(|number| number.to_string());
+            parts.push(&row.key);
+            parts.extend(owner.iter().map(String::as_str));
         }
         Row::Alias(row) => parts.extend([&*row.address, &row.goto, &row.description, flag(row.active)]),
     }

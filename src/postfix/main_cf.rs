@@ -1,6 +1,8 @@
 //! main.cf: every parameter that this project sets, and why.
 
-use crate::api::mail_server::{LookupTables, MailServerSpec, OWNED_PARAMETERS, Postfix};
+use crate::api::mail_server::{
+    DEFAULT_MINIMUM_UID, DEFAULT_OWNER, LookupTables, MailServerSpec, OWNED_PARAMETERS, Postfix,
+};
 use crate::object::ObjectName;
 
 use super::text::{Error, Parameters, is_parameter_name};
@@ -9,11 +11,6 @@ use super::{Needs, networks};
 /// Postfix's own default of `message_size_limit`, in bytes.
 const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
 
-/// User and group that own the mail.
-const DEFAULT_OWNER: i32 = 901;
-
-const DEFAULT_MINIMUM_UID: i32 = 900;
-
 const DEFAULT_MAIL_STORE: &str = "/var/vmail";
 
 const PATH_RULE: &str = "write an absolute path of letters, digits and . _ -, as in /var/vmail";
@@ -21,7 +18,7 @@ const NETWORK_RULE: &str = "write networks in CIDR notation, as in 10.1.0.0/16";
 const PARAMETER_RULE: &str = "write parameter names of lower-case letters, digits and _ as in postconf(5)";
 const OWNED_RULE: &str = "this is set by the operator from other fields, leave it out";
 
-pub(super) fn render(name: &ObjectName, spec: &MailServerSpec, needs: Needs) -> Result<String, Error> {
+pub(super) fn render(name: &ObjectName, spec: &MailServerSpec, needs: &Needs) -> Result<String, Error> {
     let mut text = Parameters::default();
     text.header(
         "metadata.name",
@@ -93,7 +90,7 @@ fn clients(text: &mut Parameters, postfix: Option<&Postfix>) -> Result<(), Error
 }
 
 /// The look-ups of virtual(8) and where it delivers to.
-fn virtual_class(text: &mut Parameters, spec: &MailServerSpec, needs: Needs) -> Result<(), Error> {
+fn virtual_class(text: &mut Parameters, spec: &MailServerSpec, needs: &Needs) -> Result<(), Error> {
     let store = spec.mail_store.as_ref();
     let path = store.and_then(|store| store.path.as_deref()).unwrap_or(DEFAULT_MAIL_STORE);
     text.fixed("virtual_transport", "virtual");
@@ -107,25 +104,42 @@ fn virtual_class(text: &mut Parameters, spec: &MailServerSpec, needs: Needs) -> 
         "virtual_minimum_uid",
         store.and_then(|store| store.minimum_uid).unwrap_or(DEFAULT_MINIMUM_UID),
     );
-    for (parameter, owner) in [
-        ("virtual_uid_maps", store.and_then(|store| store.uid)),
-        ("virtual_gid_maps", store.and_then(|store| store.gid)),
+    owners(text, spec, needs)?;
+    Ok(())
+}
+
+/// Who mail is delivered as. One owner for all of it costs no look-up.
+fn owners(text: &mut Parameters, spec: &MailServerSpec, needs: &Needs) -> Result<(), Error> {
+    let store = spec.mail_store.as_ref();
+    for (parameter, file, owner) in [
+        ("virtual_uid_maps", "uid_maps.cf", store.and_then(|store| store.uid)),
+        ("virtual_gid_maps", "gid_maps.cf", store.and_then(|store| store.gid)),
     ] {
-        text.value("mailStore", parameter, &format!("static:{}", owner.unwrap_or(DEFAULT_OWNER)))?;
+        if needs.owners.is_empty() {
+            text.value("mailStore", parameter, &format!("static:{}", owner.unwrap_or(DEFAULT_OWNER)))?;
+        } else {
+            text.fixed(parameter, table(spec.lookup_tables.unwrap_or_default(), file));
+        }
+    }
+    // dotlock would need a directory that the owner of an mbox file may write to.
+    if !needs.owners.is_empty() {
+        text.fixed("virtual_mailbox_lock", "fcntl");
     }
     Ok(())
 }
 
-/// The tables lie in the directory that main.cf is in, wherever that is: so a directory can be checked before it is
+/// A look-up in the database. The tables lie in the directory that main.cf is in, wherever that is: so a directory can be checked before it is
 /// taken. proxymap(8) opens no other tables than those that main.cf names.
-fn lookups(text: &mut Parameters, tables: LookupTables, needs: Needs) {
-    let table = |file: &str| {
-        let type_ = match tables {
-            LookupTables::ProxyMysql => "proxy:mysql",
-            LookupTables::Mysql => "mysql",
-        };
-        format!("{type_}:$config_directory/{file}")
+fn table(tables: LookupTables, file: &str) -> String {
+    let type_ = match tables {
+        LookupTables::ProxyMysql => "proxy:mysql",
+        LookupTables::Mysql => "mysql",
     };
+    format!("{type_}:$config_directory/{file}")
+}
+
+fn lookups(text: &mut Parameters, tables: LookupTables, needs: &Needs) {
+    let table = |file: &str| table(tables, file);
     text.fixed("virtual_mailbox_domains", table("domains_maps.cf"));
     text.fixed("virtual_mailbox_maps", table("mailbox_maps.cf"));
     let aliases = ["alias_maps.cf", "alias_domain_maps.cf", "alias_domain_catch_all_maps.cf"];

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::mail_server::MailServerSpec;
+use crate::api::mail_server::{DEFAULT_OWNER, MailServerSpec};
 use crate::object::ObjectName;
 use crate::plan::fingerprint::digest;
 
 mod main_cf;
 mod master_cf;
 mod networks;
+pub mod owners;
 pub mod queries;
 mod text;
 
@@ -48,11 +49,24 @@ pub struct DatabaseEndpoint<'a> {
     pub tls: bool,
 }
 
-/// What the declared domains need of the configuration.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What the declared domains and mailboxes need of the configuration.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Needs {
     /// Some domain has a transport of its own.
     pub transports: bool,
+    /// Directories and mbox files whose owner is not the server's, parents first; none: one owner for all mail.
+    pub owners: Vec<MailOwner>,
+}
+
+/// A directory or an mbox file of the mail store, and who owns it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MailOwner {
+    /// Below `virtual_mailbox_base`; a trailing slash makes it a directory.
+    pub path: String,
+    /// User.
+    pub uid: i32,
+    /// Group.
+    pub gid: i32,
 }
 
 /// The files of a configuration directory, without credentials.
@@ -72,7 +86,7 @@ pub fn render(
     name: &ObjectName,
     spec: &MailServerSpec,
     database: &DatabaseEndpoint<'_>,
-    needs: Needs,
+    needs: &Needs,
 ) -> Result<RenderedConfig, Error> {
     let mut files = BTreeMap::from([
         (MAIN_CF.to_owned(), main_cf::render(name, spec, needs)?),
@@ -80,6 +94,15 @@ pub fn render(
     ]);
     for (file, query) in queries::ALL {
         files.insert(file.to_owned(), queries::render(query, database)?);
+    }
+    if !needs.owners.is_empty() {
+        files.insert(owners::FILE.to_owned(), owners::render(&needs.owners)?);
+        let store = spec.mail_store.as_ref();
+        let server = [store.and_then(|store| store.uid), store.and_then(|store| store.gid)];
+        for ((file, column), id) in queries::IDS.into_iter().zip(server) {
+            let query = queries::id(column, id.unwrap_or(DEFAULT_OWNER));
+            files.insert(file.to_owned(), queries::render(&query, database)?);
+        }
     }
     let hash = hash(&files);
     Ok(RenderedConfig { files, hash })

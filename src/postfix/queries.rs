@@ -44,10 +44,21 @@ pub(super) const ALL: [(&str, &str); 8] = [
     ),
 ];
 
+/// File and column of the look-ups of who mail is delivered as.
+pub(super) const IDS: [(&str, &str); 2] = [("uid_maps.cf", "uid"), ("gid_maps.cf", "gid")];
+
+/// The owner of the mailbox, tagged addresses included, else of the domain, else the server's. It always has an answer: a
+/// `static:` map after it would answer for the tagged address before the plain one is asked for.
+pub(super) fn id(column: &str, otherwise: i32) -> String {
+    let of = |key: &str| format!("(SELECT {column} FROM vmail_id WHERE row_key = {key})");
+    let keys = ["'%u@%d'", "CONCAT(SUBSTRING_INDEX('%u', '+', 1), '@%d')", "'%d'"].map(of);
+    format!("SELECT COALESCE({}, {otherwise})", keys.join(", "))
+}
+
 const HOST_RULE: &str = "write a host name or IPv4 address, as in db.example.org";
 const DATABASE_RULE: &str = "write a name of letters, digits, _ and -";
 
-pub(super) fn render(query: &'static str, database: &DatabaseEndpoint<'_>) -> Result<String, Error> {
+pub(super) fn render(query: &str, database: &DatabaseEndpoint<'_>) -> Result<String, Error> {
     let mut text = Parameters::default();
     text.fixed("query", query);
     let host = format!("{}:{}", host(database.host)?, database.port);

@@ -12,7 +12,7 @@ fn spec(value: Value) -> MailServerSpec {
 }
 
 fn rendered(value: Value, database: &DatabaseEndpoint<'_>) -> Result<RenderedConfig, Error> {
-    render(&ObjectName::new("mail", "myhost"), &spec(value), database, Needs::default())
+    render(&ObjectName::new("mail", "myhost"), &spec(value), database, &Needs::default())
 }
 
 fn file(value: Value, name: &str) -> String {
@@ -140,8 +140,8 @@ fn hostile() -> impl Strategy<Value = String> {
 fn transports_are_looked_up_only_where_a_domain_has_one() {
     let spec = spec(json!({"hostname": "myhost.example.org"}));
     let main_cf = |transports| {
-        let needs = Needs { transports };
-        render(&ObjectName::new("mail", "myhost"), &spec, &DATABASE, needs).unwrap().files[MAIN_CF].clone()
+        let needs = Needs { transports, ..Needs::default() };
+        render(&ObjectName::new("mail", "myhost"), &spec, &DATABASE, &needs).unwrap().files[MAIN_CF].clone()
     };
     assert!(!main_cf(false).contains("transport_maps"));
     assert!(main_cf(true).contains("transport_maps = proxy:mysql:$config_directory/transport_maps.cf\n"));
@@ -160,7 +160,7 @@ proptest! {
             "mailStore": {"path": path},
             "postfix": {"trustedNetworks": networks, "parameters": user},
         }));
-        let Ok(config) = render(&ObjectName::new("mail", &object), &spec, &DATABASE, Needs::default()) else { return Ok(()) };
+        let Ok(config) = render(&ObjectName::new("mail", &object), &spec, &DATABASE, &Needs::default()) else { return Ok(()) };
         let main = &config.files[MAIN_CF];
         let lines = parameters(main);
 

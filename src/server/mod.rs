@@ -38,6 +38,8 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus};
+use crate::desired::owner::owners;
+use crate::index::Index;
 use crate::object::ObjectName;
 use crate::postfix::{self, Needs};
 use crate::report::{Finding, Reports};
@@ -194,8 +196,8 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let validated = validate::validate(server, &context.images)?;
     // What the domains need is not known before all of them are: better late than a configuration that lacks a look-up.
     context.index.complete().await;
-    let needs = Needs { transports: context.index.read().has_transports(&validated.name) };
-    let config = postfix::render(&validated.name, &server.spec, &validated.endpoint.for_postfix(), needs)?;
+    let needs = needs(&context.index.read(), &validated.name);
+    let config = postfix::render(&validated.name, &server.spec, &validated.endpoint.for_postfix(), &needs)?;
     let accounts = match validated.database {
         Some(_) => Some(accounts::ensure(&context.client, &validated).await?),
         None => None,
@@ -206,6 +208,10 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     apply::touch(&context.client, &pods, &config.hash).await?;
     let credentials = credentials::obstacle(&context.client, &validated).await?;
     Ok(Made { config_hash: config.hash, credentials })
+}
+
+fn needs(index: &Index, server: &ObjectName) -> Needs {
+    Needs { transports: index.has_transports(server), owners: owners(index, server) }
 }
 
 /// What there is to tell; `None` after a failure that says nothing about the server, as an outage of the API server.

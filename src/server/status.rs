@@ -220,7 +220,7 @@ mod tests {
             config_hash: Some("abc".to_owned()),
             credentials: None,
             report: Some(ServerReport {
-                transports: false,
+                needs: 0,
                 drifted: 0,
                 database: Finding::good(Reason::Ready, ""),
                 tables: Finding::good(Reason::Synced, ""),

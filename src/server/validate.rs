@@ -12,7 +12,7 @@ use kube::Resource;
 use super::build::names;
 use super::database::{Endpoint, endpoint};
 use crate::api::MailServer;
-use crate::api::mail_server::{self as api, AccessMode, ServiceType};
+use crate::api::mail_server::{self as api, AccessMode, DEFAULT_OWNER, ServiceType};
 use crate::object::ObjectName;
 
 /// `virtual_mailbox_base` where a `MailServer` names none.
@@ -23,9 +23,6 @@ const DEFAULT_MAIL_SIZE: &str = "10Gi";
 
 /// Size of the embedded database's volume where a `MailServer` names none.
 const DEFAULT_DATABASE_SIZE: &str = "1Gi";
-
-/// User and group that own the mail where a `MailServer` names none: the seed's.
-const DEFAULT_OWNER: i32 = 901;
 
 /// Images for what a `MailServer` names none for.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ impl Store {
         if plan.is_empty() {
             return Ok(());
         }
+        self.ids_in_use |= plan.upserts.iter().any(|row| row.table() == Table::Id);
         let mut transaction = self.connection.begin().await?;
         for table in Table::ALL {
             let rows: Vec<&Row> = plan.upserts.iter().filter(|row| row.table() == table).collect();
@@ -58,6 +59,7 @@ fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)>
         Table::Mailbox => {
             &["username", "password", "name", "maildir", "quota", "local_part", "domain", "active"]
         }
+        Table::Id => &["row_key", "uid", "gid"],
         Table::Alias => &["address", "goto", "domain", "description", "active"],
     };
     let bound = bound.iter().map(|column| (*column, "?"));
@@ -100,7 +102,7 @@ fn size(row: &Row) -> usize {
         Row::Alias(row) => row.goto.len(),
         Row::Mailbox(row) => row.password.len() + row.maildir.len(),
         Row::Domain(row) => row.description.len(),
-        Row::AliasDomain(_) => 0,
+        Row::AliasDomain(_) | Row::Id(_) => 0,
     };
     long + 1024
 }
@@ -130,6 +132,7 @@ fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<
             }
             query.bind(&row.domain).bind(row.active)
         }
+        Row::Id(row) => query.bind(&row.key).bind(row.uid).bind(row.gid),
         Row::Alias(row) => {
             let mut query = query.bind(&row.address).bind(&row.goto).bind(&row.domain);
             if columns.has("alias", "description") {
@@ -146,6 +149,7 @@ async fn delete(connection: &mut MySqlConnection, table: Table, ids: &[&RowId]) 
         Table::AliasDomain => "alias_domain",
         Table::Mailbox => "username",
         Table::Alias => "address",
+        Table::Id => "row_key",
     };
     for piece in pieces(ids, |id| id.1.len()) {
         let sql = format!("DELETE FROM `{}` WHERE {key} IN ({})", table.as_str(), placeholders(piece.len()));

@@ -112,6 +112,8 @@ impl Access {
 pub struct Store {
     connection: MySqlConnection,
     columns: Columns,
+    /// Whether anything is in `vmail_id`: most servers have one owner for all mail, and need not ask.
+    ids_in_use: bool,
 }
 
 impl Store {
@@ -128,11 +130,12 @@ impl Store {
         lock(&mut connection, &access.database, server).await?;
         schema::ensure_postfixadmin(&mut connection).await?;
         let columns = Columns::read(&mut connection).await?;
-        schema::ensure_ownership(&mut connection).await?;
+        schema::ensure_own(&mut connection).await?;
         if let Some(reader) = &access.reader {
             schema::grant(&mut connection, reader).await?;
         }
-        Ok(Self { connection, columns })
+        let ids: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM vmail_id").fetch_one(&mut connection).await?;
+        Ok(Self { connection, columns, ids_in_use: ids > 0 })
     }
 
     /// Names of all tables of the database.

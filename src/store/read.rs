@@ -12,7 +12,7 @@ use crate::api::DeletionPolicy;
 use crate::index::Key;
 use crate::plan::{Current, RowId};
 use crate::report::Counts;
-use crate::tables::{AliasDomainRow, AliasRow, DomainRow, MailboxRow, OwnerRow, Row, Table};
+use crate::tables::{AliasDomainRow, AliasRow, DomainRow, IdRow, MailboxRow, OwnerRow, Row, Table};
 
 /// The keys and policies of the rows that a server owns: enough to see what has to go.
 pub type OwnedKeys = BTreeMap<Key, DeletionPolicy>;
@@ -25,11 +25,10 @@ impl Store {
     pub async fn read(&mut self, keys: &[&Key]) -> Result<Current, Error> {
         let mut current = Current::default();
         let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-        let (addresses, domains): (Vec<&str>, Vec<&str>) =
-            texts.iter().copied().partition(|text| text.contains('@'));
-        for table in Table::ALL {
-            let keys = if table.holds_addresses() { &addresses } else { &domains };
-            self.read_rows(table, keys, &mut current.rows).await?;
+        let asked = Table::ALL.into_iter().filter(|table| *table != Table::Id || self.ids_in_use);
+        for table in asked.collect::<Vec<_>>() {
+            let keys: Vec<&str> = texts.iter().copied().filter(|key| table.may_hold(key)).collect();
+            self.read_rows(table, &keys, &mut current.rows).await?;
         }
         self.read_owners(&texts, &mut current.owners).await?;
         Ok(current)
@@ -69,6 +68,7 @@ impl Store {
                  WHERE username IN ({keys})",
                 optional("local_part", "SUBSTRING_INDEX(username, '@', 1)")
             ),
+            Table::Id => format!("SELECT row_key, uid, gid FROM vmail_id WHERE row_key IN ({keys})"),
             Table::Alias => format!(
                 "SELECT address, goto, domain, {}, active <> 0 FROM alias WHERE address IN ({keys})",
                 optional("description", "''")
@@ -171,6 +171,7 @@ fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
             domain: row.try_get(6)?,
             active: flag(7)?,
         }),
+        Table::Id => Row::Id(IdRow { key, uid: row.try_get(1)?, gid: row.try_get(2)? }),
         Table::Alias => Row::Alias(AliasRow {
             address: key,
             goto: row.try_get(1)?,

@@ -73,8 +73,11 @@ const OWNER_COLUMNS: &str = "row_key varchar(255) NOT NULL, table_name varchar(1
     object_uid varchar(64) NOT NULL, object varchar(400) NOT NULL, policy varchar(8) NOT NULL, desired char(16) NOT NULL, \
     password char(16) NOT NULL DEFAULT '', goto mediumtext NOT NULL, named varchar(255) NOT NULL DEFAULT '', PRIMARY KEY (row_key, table_name), KEY server (server)";
 
+const ID_COLUMNS: &str = "row_key varchar(255) NOT NULL PRIMARY KEY, uid int NOT NULL, gid int NOT NULL";
+
 /// Columns that Postfix's look-ups name, and no others: no password hash ever reaches the mail pod.
-const READER_COLUMNS: [(&str, &str); 4] = [
+const READER_COLUMNS: [(&str, &str); 5] = [
+    ("vmail_id", "row_key, uid, gid"),
     ("domain", "domain, transport, backupmx, active"),
     ("alias_domain", "alias_domain, target_domain, active"),
     ("mailbox", "username, maildir, active"),
@@ -93,11 +96,13 @@ pub(super) async fn ensure_postfixadmin(connection: &mut MySqlConnection) -> Res
     }
 }
 
-/// Makes our own table where it is missing.
-pub(super) async fn ensure_ownership(connection: &mut MySqlConnection) -> Result<(), Error> {
-    if !Store::tables(connection).await?.contains("vmail_owner") {
-        execute(connection, format!("CREATE TABLE IF NOT EXISTS vmail_owner ({OWNER_COLUMNS}) {CHARSET}"))
-            .await?;
+/// Makes our own tables where they are missing.
+pub(super) async fn ensure_own(connection: &mut MySqlConnection) -> Result<(), Error> {
+    let there = Store::tables(connection).await?;
+    for (table, columns) in [("vmail_owner", OWNER_COLUMNS), (Table::Id.as_str(), ID_COLUMNS)] {
+        if !there.contains(table) {
+            execute(connection, format!("CREATE TABLE IF NOT EXISTS {table} ({columns}) {CHARSET}")).await?;
+        }
     }
     Ok(())
 }

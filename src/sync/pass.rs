@@ -328,7 +328,7 @@ impl<'a> Passes<'a> {
         for (table, change) in changes {
             match table {
                 Table::Domain => self.counts.domains += change,
-                Table::AliasDomain => {}
+                Table::AliasDomain | Table::Id => {}
                 Table::Mailbox => {
                     self.counts.mailboxes += change;
                     self.counts.aliases -= change;
@@ -351,7 +351,7 @@ impl<'a> Passes<'a> {
         ServerReport {
             database: Finding::good(Reason::Ready, "connected"),
             tables,
-            transports: self.context.index.read().has_transports(self.server),
+            needs: self.context.index.read().needs_version(self.server),
             drifted: self.drifted.len(),
             counts: self.counts,
         }
@@ -360,7 +360,7 @@ impl<'a> Passes<'a> {
     fn report_differs_in_findings(&self) -> bool {
         let new = self.current_report();
         self.reported.as_ref().is_none_or(|(old, _)| {
-            (&old.database, &old.tables, old.transports) != (&new.database, &new.tables, new.transports)
+            (&old.database, &old.tables, old.needs) != (&new.database, &new.tables, new.needs)
         })
     }
 

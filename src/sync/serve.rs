@@ -59,7 +59,7 @@ fn outage(context: &Context, server: &ObjectName, database: Finding) -> ServerRe
     ServerReport {
         tables: Finding::bad(database.reason, "the tables are not compared while the database can't be used"),
         database,
-        transports: context.index.read().has_transports(server),
+        needs: context.index.read().needs_version(server),
         drifted: last.as_ref().map_or(0, |report| report.drifted),
         counts: last.map_or_else(Counts::default, |report| report.counts),
     }

@@ -137,6 +137,7 @@ fn mail_to_declared_addresses_arrives_and_to_any_other_is_refused() {
     a_disabled_mailbox_is_refused_and_the_catch_all_does_not_get_its_mail();
     an_alias_domain_has_the_addresses_of_its_target();
     a_transport_and_a_backup_mx_decide_where_mail_goes();
+    mail_has_the_owner_that_its_domain_or_mailbox_names();
     a_bad_configuration_is_told_and_the_old_one_goes_on();
     a_tenth_mailbox_comes_and_goes();
     nothing_accepted_is_lost();
@@ -254,6 +255,39 @@ fn a_transport_and_a_backup_mx_decide_where_mail_goes() {
     );
     must(&kubectl(&["delete", "maildomain", "zeta", "eta", "--wait=false"]), "kubectl delete");
     must(&kubectl(&["delete", "mailbox", "emma", "--wait=false"]), "kubectl delete");
+}
+
+fn mail_has_the_owner_that_its_domain_or_mailbox_names() {
+    declare_domain("theta.example.org", "uid: 960, gid: 961");
+    apply(
+        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: max, namespace: mail}, spec: {address: max@theta.example.org}}",
+    );
+    apply(
+        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: moritz, namespace: mail}, spec: {address: moritz@theta.example.org, uid: 970}}",
+    );
+    let shown =
+        ["exec", "myhost-postfix-0", "--", "postconf", "-c", "/run/vmail/postfix", "-h", "virtual_uid_maps"];
+    await_true(LIMIT, "Postfix looks owners up", || {
+        String::from_utf8_lossy(&kubectl(&shown).stdout).contains("uid_maps.cf")
+    });
+    let directory =
+        ["exec", "myhost-postfix-0", "--", "stat", "-c", "%u:%g", "/var/vmail/theta.example.org/moritz"];
+    await_true(LIMIT, "the directories are there", || kubectl(&directory).stdout == b"970:961\n");
+    for (to, subject, owner) in [
+        ("max@theta.example.org", "of-the-domain", "960:961 theta.example.org/max"),
+        ("moritz@theta.example.org", "of-the-mailbox", "970:961 theta.example.org/moritz"),
+        ("moritz+tag@theta.example.org", "of-the-mailbox-tagged", "970:961 theta.example.org/moritz"),
+        ("alfred@alpha.example.org", "of-the-server", "901:901 alpha.example.org/alfred"),
+    ] {
+        send(to, subject);
+        await_true(LIMIT, subject, || {
+            store().iter().any(|line| {
+                line.starts_with(&format!("{owner}/new/")) && line.ends_with(&format!(" {subject}"))
+            })
+        });
+    }
+    must(&kubectl(&["delete", "mailbox", "max", "moritz", "--wait=false"]), "kubectl delete");
+    must(&kubectl(&["delete", "maildomain", "theta", "--wait=false"]), "kubectl delete");
 }
 
 fn a_bad_configuration_is_told_and_the_old_one_goes_on() {

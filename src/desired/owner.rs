@@ -1,0 +1,72 @@
+//! Who owns the mail of a domain or a mailbox where it is not the server's owner, and which directories that takes.
+
+use super::{Verdict, desired, maildir};
+use crate::api::Reason;
+use crate::index::rows::{DomainRow, Ids, Kind, MailboxRow, ObjectId, ServerRow};
+use crate::index::{Index, Key};
+use crate::object::ObjectName;
+use crate::postfix::MailOwner;
+use crate::tables::{IdRow, Row};
+
+/// The row of a domain that names an owner that mail can be delivered as.
+pub(super) fn domain_row(server: &ServerRow, row: &DomainRow) -> Option<IdRow> {
+    let (uid, gid) = resolved(row.ids, server.owner);
+    (row.ids.is_some() && uid >= server.minimum_uid).then(|| IdRow { key: row.domain.to_string(), uid, gid })
+}
+
+/// The row of a mailbox that names an owner that mail can be delivered as.
+pub(super) fn mailbox_row(index: &Index, server: &ServerRow, row: &MailboxRow) -> Option<IdRow> {
+    let (uid, gid) = mailbox_owner(index, server, row);
+    (row.ids.is_some() && uid >= server.minimum_uid).then(|| IdRow { key: row.address.to_string(), uid, gid })
+}
+
+/// What is not named is the domain's, and what that doesn't name the server's.
+fn mailbox_owner(index: &Index, server: &ServerRow, row: &MailboxRow) -> (i32, i32) {
+    let domain = index.holder(row.address.domain()).map(|(_, row)| row.ids).unwrap_or_default();
+    resolved(row.ids, resolved(domain, server.owner))
+}
+
+fn resolved(ids: Ids, otherwise: (i32, i32)) -> (i32, i32) {
+    (ids.uid.unwrap_or(otherwise.0), ids.gid.unwrap_or(otherwise.1))
+}
+
+/// virtual(8) delivers for no user below `virtual_minimum_uid`: such a uid is not written, the mail goes on as before.
+pub(super) fn obstacle(index: &Index, server: &ServerRow, object: &ObjectId) -> Option<Verdict> {
+    let ids = match object.kind {
+        Kind::Domain => index.domain(&object.name)?.ids,
+        Kind::Mailbox => index.mailbox(&object.name)?.ids,
+        Kind::Alias => return None,
+    };
+    let uid = ids.uid.filter(|uid| *uid < server.minimum_uid)?;
+    let message = format!(
+        "uid {uid} is below the MailServer's minimumUid {}: write a larger one, its mail belongs to the default owner until then",
+        server.minimum_uid
+    );
+    Some(Verdict::new(object, Reason::Invalid, message))
+}
+
+/// Directories and mbox files that have to be there with their owner before mail comes: a directory belongs to the
+/// user that made it, and others could not make theirs in it. Parents come before what is in them.
+#[must_use]
+pub fn owners(index: &Index, name: &ObjectName) -> Vec<MailOwner> {
+    let Some(server) = index.server(name) else { return Vec::new() };
+    let mut owners = std::collections::BTreeMap::new();
+    for key in index.configured_keys(name) {
+        let id = desired(index, name, key).wants.into_iter().find_map(|want| match want.row {
+            Row::Id(id) => Some((id.uid, id.gid)),
+            _ => None,
+        });
+        let Some(owner) = id else { continue };
+        match key {
+            Key::Domain(domain) => {
+                owners.insert(format!("{domain}/"), owner);
+            }
+            Key::Address(address) => {
+                let domain = index.holder(address.domain()).map(|(_, row)| row.ids).unwrap_or_default();
+                owners.entry(format!("{}/", address.domain())).or_insert(resolved(domain, server.owner));
+                owners.insert(maildir(server, address), owner);
+            }
+        }
+    }
+    owners.into_iter().map(|(path, (uid, gid))| MailOwner { path, uid, gid }).collect()
+}

@@ -1,0 +1,64 @@
+//! The list of what has to be in the mail store with another owner than the server's, for the agent.
+
+use super::MailOwner;
+use super::text::Error;
+
+/// Name of the list beside main.cf.
+pub const FILE: &str = "owners";
+
+/// Most bytes of the list: it shares a `ConfigMap`, of at most 1 MiB, with everything else.
+const LARGEST: usize = 900 << 10;
+
+const PATH_RULE: &str = "an address whose local part can't be the name of a directory";
+const SIZE_RULE: &str =
+    "fewer mailboxes with an owner of their own: the list of them doesn't fit into a ConfigMap";
+
+/// `uid gid path` a line.
+pub(super) fn render(owners: &[MailOwner]) -> Result<String, Error> {
+    if owners.iter().any(|owner| !is_safe(&owner.path)) {
+        return Err(Error::new("metadata", PATH_RULE));
+    }
+    let line = |MailOwner { path, uid, gid }: &MailOwner| format!("{uid} {gid} {path}\n");
+    let text: String = owners.iter().map(line).collect();
+    if text.len() > LARGEST { Err(Error::new("uid", SIZE_RULE)) } else { Ok(text) }
+}
+
+/// Reads the list back; a line that can't be read is left out.
+#[must_use]
+pub fn parse(text: &str) -> Vec<MailOwner> {
+    let line = |line: &str| {
+        let mut words = line.splitn(3, ' ');
+        let (uid, gid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let path = words.next().filter(|path| is_safe(path))?.to_owned();
+        Some(MailOwner { path, uid, gid })
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// One or two names below the mail store: no `..`, nothing absolute, no line end.
+fn is_safe(path: &str) -> bool {
+    let names: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+    let is_name =
+        |name: &&str| !name.is_empty() && !name.starts_with('.') && !name.contains(char::is_control);
+    names.len() <= 2 && names.iter().all(is_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_list_is_read_as_it_was_written(paths in prop::collection::vec(".{0,20}", 0..5), uid in 1..i32::MAX) {
+            let owners: Vec<_> = paths.into_iter().map(|path| MailOwner { path, uid, gid: 901 }).collect();
+            if let Ok(text) = render(&owners) {
+                prop_assert_eq!(parse(&text), owners.clone());
+                for owner in owners {
+                    prop_assert!(!owner.path.starts_with('/') && !owner.path.split('/').any(|name| name == ".."));
+                }
+            }
+        }
+    }
+}
