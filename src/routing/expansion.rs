@@ -17,8 +17,9 @@ pub const RECURSION_LIMIT: usize = 1000;
 /// a tag that grows from row to row gets there.
 const ADDRESS_LENGTH_LIMIT: usize = 1000;
 
-/// Most look-ups in all. Postfix has no such limit; it would send the database as many queries for every message.
-pub const LOOK_UP_LIMIT: usize = 20_000;
+/// Most look-ups until it is clear where an address leads. Postfix has no such limit: it would send the database as many
+/// queries for every message.
+pub const LOOK_UP_LIMIT: usize = 50_000;
 
 /// Why Postfix doesn't expand an address, and defers every message to it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -73,8 +74,26 @@ pub(super) fn record(router: &Router<'_>, root: &str) -> Expansion {
     Expansion { steps, recipients }
 }
 
-/// The recipients that `root` expands to. Ends as soon as Postfix would give up, so that a loop costs no more than
-/// [`RECURSION_LIMIT`] look-ups.
+/// Tells early that look-ups one after the other go in a circle (Brent's algorithm).
+#[derive(Default)]
+struct Circle {
+    mark: String,
+    met: u32,
+}
+
+impl Circle {
+    /// The first round may find an address in its own result, which ends the second.
+    fn closes(&mut self, address: &str, depth: usize) -> bool {
+        if depth.is_power_of_two() {
+            *self = Self { mark: address.to_owned(), met: 0 };
+        } else if self.mark == address {
+            self.met += 1;
+        }
+        self.met == 2
+    }
+}
+
+/// The recipients that `root` expands to. Ends as soon as it is clear that Postfix would give up.
 pub(super) fn expand(
     router: &Router<'_>,
     root: &str,
@@ -83,12 +102,13 @@ pub(super) fn expand(
 ) -> Result<Vec<String>, Unreasonable> {
     let mut list: Vec<Cow<'_, str>> = vec![root.into()];
     let mut in_own_result: HashSet<Cow<'_, str>> = HashSet::new();
-    let (mut at, mut look_ups) = (0, 0);
+    let mut at = 0;
     while at < list.len() {
         let mut depth = 0;
+        let mut circle = Circle::default();
         while !in_own_result.contains(&list[at]) {
             let Some(hit) = router.look_up(&list[at], written) else { break };
-            if depth >= RECURSION_LIMIT {
+            if depth >= RECURSION_LIMIT || circle.closes(&list[at], depth) {
                 return Err(Unreasonable::Nesting);
             }
             step(&list[at], &hit);
@@ -108,8 +128,7 @@ pub(super) fn expand(
                 return Err(Unreasonable::Size);
             }
             depth += 1;
-            look_ups += 1;
-            if look_ups > LOOK_UP_LIMIT {
+            if router.look_ups.get() > LOOK_UP_LIMIT {
                 return Err(Unreasonable::Work);
             }
         }

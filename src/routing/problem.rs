@@ -9,8 +9,8 @@
 
 use std::collections::HashSet;
 
-use super::expansion::{EXPANSION_LIMIT, Unreasonable, expand};
-use super::rows::{Router, Row, Written};
+use super::expansion::{EXPANSION_LIMIT, LOOK_UP_LIMIT, Unreasonable, expand};
+use super::rows::{Hit, Router, Row, Written};
 use crate::api::address::{MAX_LOCAL_PART, split_tag};
 use crate::api::{Address, Reason};
 
@@ -143,7 +143,16 @@ impl Router<'_> {
 
     /// Why Postfix would give up on mail for the row's address, without a tag or with one.
     fn unreasonable(&self, row: &Row<'_>, written: Written) -> Option<Unreasonable> {
-        let give_up = |root: &str| expand(self, root, written, |_, _| {}).err();
+        self.follow(row, written, |_| {})
+    }
+
+    fn follow(
+        &self,
+        row: &Row<'_>,
+        written: Written,
+        mut step: impl FnMut(&Hit<'_>),
+    ) -> Option<Unreasonable> {
+        let mut give_up = |root: &str| expand(self, root, written, |_, hit| step(hit)).err();
         give_up(row.address.as_str()).or_else(|| give_up(&tagged(&row.address)?))
     }
 
@@ -181,7 +190,7 @@ impl Router<'_> {
                 }
                 _ => {}
             }
-            if found.len() > SEARCH_LIMIT {
+            if found.len() > SEARCH_LIMIT || self.look_ups.get() > LOOK_UP_LIMIT {
                 return Search::TooMany;
             }
             at += 1;

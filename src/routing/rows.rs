@@ -1,7 +1,7 @@
 //! Which row answers for an address: `mail_addr_find(3)` over the maps that Postfix is given, in their order.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::problem::Problem;
@@ -75,11 +75,12 @@ pub(super) struct Router<'a> {
     pub index: &'a Index,
     pub server: &'a ObjectName,
     pub known: RefCell<HashMap<(Address, Written), Option<Problem>>>,
+    pub look_ups: Cell<usize>,
 }
 
 impl<'a> Router<'a> {
     pub(super) fn new(index: &'a Index, server: &'a ObjectName) -> Self {
-        Self { index, server, known: RefCell::default() }
+        Self { index, server, known: RefCell::default(), look_ups: Cell::new(0) }
     }
 
     pub(super) fn serves(&self, domain: &str) -> bool {
@@ -129,6 +130,7 @@ impl<'a> Router<'a> {
 
     /// The row that answers for an address, and what the address expands to.
     pub(super) fn look_up(&self, address: &str, written: Written) -> Option<Hit<'a>> {
+        self.look_ups.set(self.look_ups.get() + 1);
         let (local_part, domain) = address.split_once('@')?;
         if !self.serves(domain) {
             return None;
