@@ -194,7 +194,8 @@ fn routed(object: &ObjectId, problem: Option<&Problem>, warning: Option<Warning>
             Verdict::new(object, problem.reason(), message)
         }
         Some(problem) => {
-            Verdict::new(object, problem.reason(), format!("the alias is not written: {problem}"))
+            let what = if object.kind == Kind::Domain { "catch-all" } else { "alias" };
+            Verdict::new(object, problem.reason(), format!("the {what} is not written: {problem}"))
         }
     }
 }

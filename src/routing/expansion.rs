@@ -30,8 +30,8 @@ pub enum Unreasonable {
     /// More than [`RECURSION_LIMIT`] look-ups in a row, or an address that grows too long on the way.
     #[error("it leads through more than {RECURSION_LIMIT} aliases")]
     Nesting,
-    /// More than [`LOOK_UP_LIMIT`] look-ups.
-    #[error("it takes more than {LOOK_UP_LIMIT} look-ups")]
+    /// Where it leads is not clear after as many look-ups as this room makes ([`LOOK_UP_LIMIT`]).
+    #[error("it leads to too many addresses to be followed")]
     Work,
 }
 

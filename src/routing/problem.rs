@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use super::expansion::{EXPANSION_LIMIT, LOOK_UP_LIMIT, Unreasonable, expand};
-use super::rows::{Hit, Router, Row, Written};
+use super::rows::{Router, Row, Written};
 use crate::api::address::{MAX_LOCAL_PART, split_tag};
 use crate::api::{Address, Reason};
 
@@ -143,16 +143,7 @@ impl Router<'_> {
 
     /// Why Postfix would give up on mail for the row's address, without a tag or with one.
     fn unreasonable(&self, row: &Row<'_>, written: Written) -> Option<Unreasonable> {
-        self.follow(row, written, |_| {})
-    }
-
-    fn follow(
-        &self,
-        row: &Row<'_>,
-        written: Written,
-        mut step: impl FnMut(&Hit<'_>),
-    ) -> Option<Unreasonable> {
-        let mut give_up = |root: &str| expand(self, root, written, |_, hit| step(hit)).err();
+        let give_up = |root: &str| expand(self, root, written, |_, _| {}).err();
         give_up(row.address.as_str()).or_else(|| give_up(&tagged(&row.address)?))
     }
 
@@ -231,7 +222,7 @@ impl From<Search> for Option<Problem> {
         match search {
             Search::Nothing => None,
             Search::Back(path) => Some(Problem::Loop(path)),
-            Search::TooMany => Some(Problem::TooFar(Unreasonable::Size)),
+            Search::TooMany => Some(Problem::TooFar(Unreasonable::Work)),
         }
     }
 }

@@ -402,7 +402,7 @@ fn destinations() -> impl Iterator<Item = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_written_can_always_be_expanded(objects in objects(), delta in any::<bool>()) {
