@@ -14,6 +14,7 @@ use crate::api::{Address, DeletionPolicy, Reason};
 use crate::index::rows::{Kind, MailboxRow, ObjectId, PasswordSource, ServerRow};
 use crate::index::{Claim, Exceeded, Index, Key};
 use crate::object::ObjectName;
+use crate::routing::{self, Finding, Problem};
 use crate::tables::{AliasRow, MailboxRow as MailboxTableRow, Row, SharedColumn};
 
 /// A row that should be in the database.
@@ -84,6 +85,8 @@ pub struct Desired {
     pub verdicts: Vec<Verdict>,
     /// uid of an object that can't have what it declares now: rows that it owns stay as they are.
     pub kept: Option<Box<str>>,
+    /// uid of an object that declares what would defer mail: rows that it owns go, whatever its deletion policy says.
+    pub withdrawn: Option<Box<str>>,
 }
 
 /// What should be under `key`, and nothing for a key that another server serves.
@@ -144,10 +147,15 @@ fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Addres
     let Some(holder) = index.holder(key.domain()) else { return Desired::default() };
     let winner = winner(index, key);
     let over = winner.and_then(|winner| index.allotment(key.domain())?.over.get(&winner.object));
+    let finding = winner.filter(|_| over.is_none()).map(|winner| routing::judge(index, address, winner));
+    let Finding { problem, warning } = finding.unwrap_or_default();
     let verdict = |claim: &Claim| match (winner, over) {
         (Some(winner), Some(exceeded)) if winner == claim => limit_exceeded(&claim.object, *exceeded),
         (Some(winner), None) if winner == claim => {
-            owner::obstacle(index, server, &claim.object).unwrap_or_else(|| synced(&claim.object))
+            let routed = routed(&claim.object, problem.as_ref(), warning.clone());
+            owner::obstacle(index, server, &claim.object)
+                .filter(|_| routed.reason == Reason::Synced)
+                .map_or(routed, |verdict| verdict.with_warning(warning.clone()))
         }
         (Some(winner), _) if index.may_have(claim, holder) => conflict(&claim.object, &winner.object, key),
         _ => Verdict::new(
@@ -167,13 +175,34 @@ fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Addres
         }
         Some(object) if object.kind == Kind::Mailbox => {
             let row = index.mailbox(&object.name);
-            let wants = row.map(|row| mailbox_wants(index, server, object, row)).unwrap_or_default();
-            Desired { wants, verdicts, kept: None }
+            let forwards = problem.is_none();
+            let wants =
+                row.map(|row| mailbox_wants(index, server, object, row, forwards)).unwrap_or_default();
+            Desired { wants, verdicts, ..Desired::default() }
+        }
+        Some(object) if problem.is_some() => {
+            Desired { verdicts, withdrawn: uid(index, object), ..Desired::default() }
         }
         Some(object) => {
-            Desired { wants: alias_want(index, object, address).into_iter().collect(), verdicts, kept: None }
+            let wants = alias_want(index, object, address).into_iter().collect();
+            Desired { wants, verdicts, ..Desired::default() }
         }
         None => Desired { verdicts, ..Desired::default() },
+    }
+}
+
+/// The verdict on an object whose rows can be written, as far as the way that its mail takes allows it.
+fn routed(object: &ObjectId, problem: Option<&Problem>, warning: Option<Warning>) -> Verdict {
+    match problem {
+        None => synced(object).with_warning(warning),
+        Some(problem) if object.kind == Kind::Mailbox => {
+            let message = format!("forwardTo is not followed, the mailbox keeps its mail: {problem}");
+            Verdict::new(object, problem.reason(), message)
+        }
+        Some(problem) => {
+            let what = if object.kind == Kind::Domain { "catch-all" } else { "alias" };
+            Verdict::new(object, problem.reason(), format!("the {what} is not written: {problem}"))
+        }
     }
 }
 
@@ -232,10 +261,15 @@ fn named<const N: usize>(columns: [(SharedColumn, bool); N]) -> Vec<SharedColumn
     columns.into_iter().filter(|(_, named)| *named).map(|(column, _)| column).collect()
 }
 
-fn mailbox_wants(index: &Index, server: &ServerRow, object: &ObjectId, row: &MailboxRow) -> Vec<Want> {
+/// The rows of a mailbox. Without its forwards it keeps all mail.
+fn mailbox_wants(
+    index: &Index,
+    server: &ServerRow,
+    object: &ObjectId,
+    row: &MailboxRow,
+    forwards: bool,
+) -> Vec<Want> {
     let address = &row.address;
-    let own = (row.forward_to.is_empty() || row.keep_copy).then_some(address);
-    let goto = own.into_iter().chain(row.forward_to.iter().filter(|target| *target != address));
     let password = row.password.as_deref().map(|source| {
         let secret = ObjectName {
             namespace: object.name.namespace.clone(),
@@ -268,7 +302,7 @@ fn mailbox_wants(index: &Index, server: &ServerRow, object: &ObjectId, row: &Mai
     });
     let identity = Row::Alias(AliasRow {
         address: address.to_string(),
-        goto: join(goto),
+        goto: if forwards { join(row.targets()) } else { address.to_string() },
         domain: address.domain().to_owned(),
         description: String::new(),
         // Without it the catch-all's owner would get the mail of a disabled mailbox.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * [`api`]: what users write, the schema of the four kinds.
-//! * [`index`], [`desired`], [`plan`]: the thinking. Pure; no clock, no IO, no client.
+//! * [`index`], [`routing`], [`desired`], [`plan`]: the thinking. Pure; no clock, no IO, no client.
 //! * [`store`]: the only SQL.
 //! * [`watches`], [`sync`], [`status`]: the set loop, which joins them.
 //! * [`postfix`]: configuration as text, pure. [`server`]: the workloads of a `MailServer`.
@@ -25,6 +25,7 @@ pub mod password;
 pub mod plan;
 pub mod postfix;
 pub mod report;
+pub mod routing;
 pub mod run;
 pub mod server;
 pub mod status;

@@ -167,7 +167,7 @@ impl KeyPlanner<'_> {
         }
         for table in Table::ALL {
             if !desired.wants.iter().any(|want| want.row.table() == table) {
-                self.remove(table);
+                self.remove(table, desired.withdrawn.as_deref());
             }
         }
     }
@@ -343,7 +343,7 @@ impl KeyPlanner<'_> {
         }
     }
 
-    fn remove(&mut self, table: Table) {
+    fn remove(&mut self, table: Table, withdrawn: Option<&str>) {
         let id = self.id(table);
         let Some(owner) = self.current.owners.get(&id).filter(|owner| owner.server == self.terms.server)
         else {
@@ -355,17 +355,21 @@ impl KeyPlanner<'_> {
         };
         match owner.policy {
             _ if self.terms.held.contains(self.key) => return,
+            // The object is there, so its deletion policy has no say.
+            _ if withdrawn == Some(&owner.object_uid) => self.delete(&id),
             DeletionPolicy::Retain => {}
-            DeletionPolicy::Delete => {
-                self.log(Change::Delete, table);
-                self.plan.deletes.push(id.clone());
-            }
+            DeletionPolicy::Delete => self.delete(&id),
             DeletionPolicy::Disable => {
                 self.log(Change::Edit, table);
                 self.plan.upserts.extend(disabled(row));
             }
         }
         self.plan.disowned.push(id);
+    }
+
+    fn delete(&mut self, id: &RowId) {
+        self.log(Change::Delete, id.0);
+        self.plan.deletes.push(id.clone());
     }
 
     fn log(&mut self, change: Change, table: Table) {

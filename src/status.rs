@@ -216,7 +216,11 @@ impl WantedStatus {
             }
             Kind::Mailbox => {
                 let row = index.mailbox(name)?;
-                let server = index.server_of(row.address.domain()).filter(|_| is_served(verdict.reason));
+                // Only a mailbox's forwards are left out for the way that they would take.
+                let without_forwards = matches!(verdict.reason, Reason::AliasLoop | Reason::TooManyTargets);
+                let server = index
+                    .server_of(row.address.domain())
+                    .filter(|_| is_served(verdict.reason) || without_forwards);
                 let maildir = server
                     .and_then(|server| index.server(server))
                     .map(|server| maildir(server, &row.address));

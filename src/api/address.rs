@@ -137,11 +137,24 @@ impl Address {
         &self.text[usize::from(self.at) + 1..]
     }
 
+    /// The address without its tag (`recipient_delimiter = +`); itself where it has none.
+    #[must_use]
+    pub fn untagged(&self) -> Self {
+        let base = split_tag(self.local_part()).map(|(base, _)| format!("{base}@{}", self.domain()));
+        base.and_then(|base| Self::parse(&base).ok()).unwrap_or_else(|| self.clone())
+    }
+
     /// The catch-all of its domain.
     #[must_use]
     pub fn catch_all(&self) -> Self {
         Self { text: format!("@{}", self.domain()).into(), at: 0 }
     }
+}
+
+/// A local part without its tag, and the tag with its `+`. One that begins with `+` has none (Postfix, `split_addr.c`).
+pub(crate) fn split_tag(local_part: &str) -> Option<(&str, &str)> {
+    let at = local_part.find('+').filter(|at| *at > 0)?;
+    Some(local_part.split_at(at))
 }
 
 /// The address of an alias: `local@domain`, or `@domain` for the catch-all.

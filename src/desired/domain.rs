@@ -1,12 +1,13 @@
 //! What should stand under a domain: its row, and the row that makes it an alias of another.
 
 use super::{
-    Desired, Verdict, Want, Warning, claims, conflict, limit_exceeded, named, owner, synced, winner,
+    Desired, Verdict, Want, Warning, claims, conflict, limit_exceeded, named, owner, routed, synced, winner,
 };
 use crate::api::limits::megabytes;
 use crate::api::{DomainName, Reason};
 use crate::index::rows::{DomainRow, ObjectId, ServerRow, VIRTUAL};
 use crate::index::{Claim, Index, Key};
+use crate::routing::{self, Finding};
 use crate::tables::{AliasDomainRow, DomainRow as DomainTableRow, Row, SharedColumn};
 
 /// Why the server that a `MailDomain` names doesn't serve it, if so.
@@ -27,14 +28,16 @@ pub(super) fn unserved(index: &Index, domain: &ObjectId) -> Option<Verdict> {
 
 pub(super) fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
     let Some((holder, row)) = index.holder(key.domain()) else { return Desired::default() };
+    let catch_all = catch_all_finding(index, holder, row);
     let alias_of = row.alias_of.as_ref().map(|target| alias_domain(index, holder, row, target));
     let obstacle = match &alias_of {
         Some(Err(verdict)) => Some(verdict.clone()),
         _ => lost_catch_all(index, holder, row)
             .or_else(|| catch_all_over_limit(index, holder))
+            .or_else(|| Some(routed(holder, Some(catch_all.problem.as_ref()?), None)))
             .or_else(|| owner::obstacle(index, server, holder)),
     };
-    let warning = crowded(index, holder, key);
+    let warning = crowded(index, holder, key).or(catch_all.warning);
     let verdict = |claim: &Claim| {
         if claim.object == *holder {
             obstacle.clone().unwrap_or_else(|| synced(&claim.object)).with_warning(warning.clone())
@@ -58,8 +61,18 @@ pub(super) fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
             .chain(owner::domain_row(server, row).map(|id| want(Row::Id(id), Vec::new())))
             .collect(),
         verdicts: claims(index, key).iter().map(verdict).collect(),
-        kept: None,
+        ..Desired::default()
     }
+}
+
+/// What is wrong with the way of the mail that the domain's catch-all gets.
+fn catch_all_finding(index: &Index, holder: &ObjectId, row: &DomainRow) -> Finding {
+    if row.catch_all.is_empty() || catch_all_over_limit(index, holder).is_some() {
+        return Finding::default();
+    }
+    let address = row.domain.catch_all();
+    let winner = winner(index, &Key::Address(address.clone())).filter(|claim| claim.object == *holder);
+    winner.map(|winner| routing::judge(index, &address, winner)).unwrap_or_default()
 }
 
 /// The domain's catch-all counts as an alias.
@@ -124,36 +137,34 @@ fn alias_domain(
     row: &DomainRow,
     target: &DomainName,
 ) -> Result<AliasDomainRow, Verdict> {
-    let no = |reason, message: String| Err(Verdict::new(holder, reason, message));
-    match index.holder(target.as_str()) {
-        Some((other, target_row)) if index.server_of(target.as_str()) == Some(&row.server) => {
-            if !index.domain_admits(&other.name, target_row, &holder.name.namespace) {
-                no(
-                    Reason::NotAllowed,
-                    format!(
-                        "{other} does not admit {holder}: add the namespace {} to its allowedNamespaces",
-                        holder.name.namespace
-                    ),
-                )
-            } else if let Some(further) = &target_row.alias_of {
-                no(
-                    Reason::Invalid,
-                    format!("aliasOf names {target}, which is an alias of {further} itself: write {further}"),
-                )
-            } else {
-                Ok(AliasDomainRow {
-                    alias_domain: row.domain.to_string(),
-                    target_domain: target.to_string(),
-                    active: row.active,
-                })
-            }
-        }
-        _ => no(
+    if index.alias_target(row.domain.as_str()).is_some() {
+        return Ok(AliasDomainRow {
+            alias_domain: row.domain.to_string(),
+            target_domain: target.to_string(),
+            active: row.active,
+        });
+    }
+    let served =
+        index.holder(target.as_str()).filter(|_| index.server_of(target.as_str()) == Some(&row.server));
+    let (reason, message) = match served {
+        Some((_, DomainRow { alias_of: Some(further), .. })) => (
+            Reason::Invalid,
+            format!("aliasOf names {target}, which is an alias of {further} itself: write {further}"),
+        ),
+        Some((other, _)) => (
+            Reason::NotAllowed,
+            format!(
+                "{other} does not admit {holder}: add the namespace {} to its allowedNamespaces",
+                holder.name.namespace
+            ),
+        ),
+        None => (
             Reason::UnknownDomain,
             format!(
                 "MailServer {} serves no domain {target}: create its MailDomain, or correct aliasOf",
                 row.server
             ),
         ),
-    }
+    };
+    Err(Verdict::new(holder, reason, message))
 }

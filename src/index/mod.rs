@@ -8,6 +8,7 @@ mod key;
 mod limits;
 mod namespaces;
 pub mod rows;
+mod targets;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,6 +25,7 @@ pub use work::Work;
 use crate::api::DomainName;
 use crate::object::ObjectName;
 use namespaces::Namespaces;
+use targets::Targets;
 
 /// Everything that is declared.
 #[derive(Debug, Default)]
@@ -35,6 +37,7 @@ pub struct Index {
     by_domain: BTreeMap<Arc<str>, DomainEntry>,
     namespaces: Namespaces,
     alias_domains: HashMap<DomainName, BTreeSet<(DomainName, ObjectName)>>,
+    targets: Targets,
     /// How many domains with a transport of their own name a server.
     transports: HashMap<ObjectName, usize>,
     /// Keys whose objects are more than rows: Postfix's configuration depends on their transport or their owner.
@@ -145,6 +148,7 @@ impl Index {
         if let Some(target) = row.alias_of.clone() {
             self.alias_domains.entry(target).or_default().insert((domain.clone(), name.clone()));
         }
+        self.targets.add(&domain.catch_all(), &row.catch_all);
         self.domains.insert(name, row);
         self.mark_domain(domain.as_str());
     }
@@ -176,6 +180,7 @@ impl Index {
         {
             aliases.remove(&(row.domain.clone(), name.clone()));
         }
+        self.targets.remove(&row.domain.catch_all(), &row.catch_all);
     }
 
     fn forget_configured(&mut self, key: &Key, name: &ObjectName) {
@@ -194,7 +199,8 @@ impl Index {
         if self.mailboxes.get_mut(&name).is_some_and(|old| old.changes_in_status_only(&row)) {
             return;
         }
-        self.remove_mailbox(&name);
+        let rerouted = self.mailboxes.get(&name).is_none_or(|old| !old.routes_as(&row));
+        self.forget_mailbox(&name);
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
@@ -204,13 +210,24 @@ impl Index {
             self.configured.entry(key.clone()).or_default().insert(name.clone());
         }
         self.claim(&row.address, Claim { created: row.meta.created, object: id });
+        self.targets.add(&row.address, &row.forward_to);
+        if rerouted {
+            self.mark_ways_to(&row.address);
+        }
         self.mailboxes.insert(name, row);
         self.mark(key);
     }
 
     /// A `Mailbox` is gone.
     pub fn remove_mailbox(&mut self, name: &ObjectName) {
-        let Some(row) = self.mailboxes.remove(name) else { return };
+        if let Some(row) = self.forget_mailbox(name) {
+            self.mark_ways_to(&row.address);
+        }
+    }
+
+    fn forget_mailbox(&mut self, name: &ObjectName) -> Option<MailboxRow> {
+        let row = self.mailboxes.remove(name)?;
+        self.targets.remove(&row.address, &row.forward_to);
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
@@ -224,6 +241,7 @@ impl Index {
         self.mark(key.clone());
         self.forget_configured(&key, name);
         self.disclaim(&row.address, &ObjectId { kind: Kind::Mailbox, name: name.clone() });
+        Some(row)
     }
 
     /// A `MailAlias` appeared or changed.
@@ -236,6 +254,8 @@ impl Index {
         self.remove_alias(&name);
         let key = Key::Address(row.address.clone());
         self.claim(&row.address, Claim { created: row.meta.created, object: id });
+        self.targets.add(&row.address, &row.goto);
+        self.mark_ways_to(&row.address);
         self.aliases.insert(name, row);
         self.mark_alias(key);
     }
@@ -243,6 +263,8 @@ impl Index {
     /// A `MailAlias` is gone.
     pub fn remove_alias(&mut self, name: &ObjectName) {
         let Some(row) = self.aliases.remove(name) else { return };
+        self.targets.remove(&row.address, &row.goto);
+        self.mark_ways_to(&row.address);
         self.mark_alias(Key::Address(row.address.clone()));
         self.disclaim(&row.address, &ObjectId { kind: Kind::Alias, name: name.clone() });
     }
@@ -473,6 +495,7 @@ impl Index {
         for (alias, _) in aliases.cloned().unwrap_or_default() {
             self.mark(Key::Domain(alias));
         }
+        self.mark_ways_into(domain);
         let Some(entry) = self.by_domain.get_mut(domain) else { return };
         entry.forget_allotment();
         for key in entry.keys(domain) {

@@ -248,6 +248,13 @@ impl DomainRow {
     pub fn has_transport(&self) -> bool {
         self.transport.as_deref().is_some_and(|transport| transport != VIRTUAL)
     }
+
+    /// Whether its mail goes on to another mail server, which knows the domain's addresses better.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        let transport = self.transport.as_deref().unwrap_or(VIRTUAL);
+        self.backup_mx == Some(true) || transport.starts_with("smtp:") || transport.starts_with("relay:")
+    }
 }
 
 impl From<&MailDomain> for DomainRow {

@@ -313,8 +313,8 @@ fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
 /// What may happen to a world.
 #[derive(Clone, Debug)]
 enum Step {
-    Mailbox { namespace: bool, name: u8, address: u8, active: bool, forwards: bool, policy: u8 },
-    Alias { namespace: bool, name: u8, address: u8, goto: u8 },
+    Mailbox { namespace: bool, name: u8, address: u8, active: bool, forwards: Option<(u8, bool)>, policy: u8 },
+    Alias { namespace: bool, name: u8, address: u8, goto: Vec<u8>, active: bool },
     Domain { name: u8, domain: bool, kind: u8, admits: u8, limit: u8 },
     Namespace { admitted: bool },
     RemoveMailbox { namespace: bool, name: u8 },
@@ -325,10 +325,12 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let (n, a) = (0..4u8, 0..4u8);
     prop_oneof![
-        4 => (any::<bool>(), n.clone(), a.clone(), any::<bool>(), any::<bool>(), 0..3u8).prop_map(
+        4 => (any::<bool>(), n.clone(), a, any::<bool>(), prop::option::of((0..9u8, any::<bool>())), 0..3u8).prop_map(
             |(namespace, name, address, active, forwards, policy)| Step::Mailbox { namespace, name, address, active, forwards, policy }
         ),
-        3 => (any::<bool>(), n.clone(), 0..5u8, a).prop_map(|(namespace, name, address, goto)| Step::Alias { namespace, name, address, goto }),
+        4 => (any::<bool>(), n.clone(), 0..7u8, prop::collection::vec(0..9u8, 1..3), prop::bool::weighted(0.8)).prop_map(
+            |(namespace, name, address, goto, active)| Step::Alias { namespace, name, address, goto, active }
+        ),
         2 => (0..3u8, any::<bool>(), 0..3u8, 0..3u8, 0..4u8).prop_map(
             |(name, domain, kind, admits, limit)| Step::Domain { name, domain, kind, admits, limit }
         ),
@@ -345,8 +347,21 @@ fn address(number: u8) -> String {
         1 => "b@alpha.example.org".into(),
         2 => "a@beta.example.org".into(),
         3 => "b@beta.example.org".into(),
-        _ => "@alpha.example.org".into(),
+        4 => "@alpha.example.org".into(),
+        5 => "@beta.example.org".into(),
+        6 => "a+x@alpha.example.org".into(),
+        7 => "nobody@beta.example.org".into(),
+        _ => "x@elsewhere.org".into(),
     }
+}
+
+/// An address that an alias may name: no catch-all.
+fn target(number: u8) -> String {
+    address(number).replacen("@alpha", "c@alpha", usize::from(number == 4)).replacen(
+        "@beta",
+        "c@beta",
+        usize::from(number == 5),
+    )
 }
 
 fn namespace(tenant: bool) -> &'static str {
@@ -357,7 +372,7 @@ fn take(world: &mut World, step: &Step) {
     // An object's address never changes, so its name carries it; ages differ, so that "the oldest" is one.
     match *step {
         Step::Mailbox { namespace: tenant, name, address: at, active, forwards, policy } => {
-            let forward = if forwards { json!(["x@elsewhere.org"]) } else { Value::Null };
+            let forward = forwards.map(|(to, _)| [target(to)]);
             let policy = ["Delete", "Disable", "Retain"][usize::from(policy)];
             world.mailbox(
                 namespace(tenant),
@@ -365,15 +380,18 @@ fn take(world: &mut World, step: &Step) {
                 i64::from(name),
                 json!({
                     "address": address(at), "active": active, "forwardTo": forward, "deletionPolicy": policy,
+                    "keepCopy": forwards.is_none_or(|(_, keep)| keep),
                     "quota": 100 * u32::from(name),
                 }),
             );
         }
-        Step::Alias { namespace: tenant, name, address: at, goto } => world.alias(
+        Step::Alias { namespace: tenant, name, address: at, ref goto, active } => world.alias(
             namespace(tenant),
             &format!("a{name}-{at}"),
             i64::from(name),
-            json!({"address": address(at), "goto": [address(goto)]}),
+            json!({
+                "address": address(at), "goto": goto.iter().map(|to| target(*to)).collect::<Vec<_>>(), "active": active,
+            }),
         ),
         Step::Namespace { admitted } => {
             let labels = [("mail".to_owned(), if admitted { "yes" } else { "no" }.to_owned())];
@@ -407,7 +425,7 @@ fn take(world: &mut World, step: &Step) {
         Step::RemoveMailbox { namespace: tenant, name } => (0..4).for_each(|at| {
             world.index.remove_mailbox(&ObjectName::new(namespace(tenant), &format!("m{name}-{at}")));
         }),
-        Step::RemoveAlias { namespace: tenant, name } => (0..5).for_each(|at| {
+        Step::RemoveAlias { namespace: tenant, name } => (0..7).for_each(|at| {
             world.index.remove_alias(&ObjectName::new(namespace(tenant), &format!("a{name}-{at}")));
         }),
         Step::RemoveDomain { name } => ["a", "b"].into_iter().for_each(|suffix| {

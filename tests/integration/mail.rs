@@ -136,6 +136,7 @@ fn mail_to_declared_addresses_arrives_and_to_any_other_is_refused() {
     the_seeds_mail_run();
     a_disabled_mailbox_is_refused_and_the_catch_all_does_not_get_its_mail();
     an_alias_domain_has_the_addresses_of_its_target();
+    an_alias_loop_defers_nobody();
     a_transport_and_a_backup_mx_decide_where_mail_goes();
     mail_has_the_owner_that_its_domain_or_mailbox_names();
     a_bad_configuration_is_told_and_the_old_one_goes_on();
@@ -207,6 +208,40 @@ fn an_alias_domain_has_the_addresses_of_its_target() {
         await_delivered(maildir, subject);
     }
     assert_eq!(code("nobody@delta.example.org"), 550);
+}
+
+fn declare_alias(name: &str, goto: &str) {
+    apply(&format!(
+        "{{apiVersion: vmail.dev/v1alpha1, kind: MailAlias, metadata: {{name: {name}, namespace: mail}}, \
+         spec: {{address: {name}@alpha.example.org, goto: [{goto}]}}}}"
+    ));
+}
+
+fn condition(object: &str, type_: &str) -> String {
+    let path = format!("jsonpath={{.status.conditions[?(@.type==\"{type_}\")].reason}}");
+    String::from_utf8_lossy(&kubectl(&["get", object, "-o", &path]).stdout).into_owned()
+}
+
+/// Were the loop written, Postfix would answer 451 to the whole message, for its good recipient too.
+fn an_alias_loop_defers_nobody() {
+    declare_alias("ping", "pong@alpha.example.org");
+    await_true(LIMIT, "ping's target is undeclared", || {
+        condition("mailalias/ping", "Warning") == "UndeclaredTarget"
+    });
+    declare_alias("pong", "ping@alpha.example.org");
+    await_true(LIMIT, "the younger alias closes the loop", || {
+        condition("mailalias/pong", "Ready") == "AliasLoop"
+    });
+    assert_eq!(condition("mailalias/ping", "Ready"), "Synced");
+    assert_eq!(code("pong@alpha.example.org"), 550, "the alias that closes the loop is not written");
+    let mut session = Session::open(&endpoint()).unwrap();
+    session.send_to(&["alfred@alpha.example.org", "ping@alpha.example.org"], "beside-a-loop").unwrap();
+    await_delivered("alpha.example.org/alfred", "beside-a-loop");
+    declare_alias("ping", "bob@alpha.example.org");
+    await_true(LIMIT, "the loop is gone", || condition("mailalias/pong", "Ready") == "Synced");
+    send("pong@alpha.example.org", "no-loop-any-more");
+    await_delivered("alpha.example.org/bob", "no-loop-any-more");
+    must(&kubectl(&["delete", "mailalias", "ping", "pong", "--wait=false"]), "kubectl delete");
 }
 
 /// A host that doesn't exist takes nothing: the queue says where the mail would go.

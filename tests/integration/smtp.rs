@@ -67,9 +67,17 @@ impl Session {
 
     /// Sends a message; `Ok` once the server has taken responsibility for it (250 after the final dot).
     pub fn send(&mut self, to: &str, subject: &str) -> std::io::Result<()> {
+        self.send_to(&[to], subject)
+    }
+
+    /// Sends one message to several recipients, each of which has to be taken.
+    pub fn send_to(&mut self, recipients: &[&str], subject: &str) -> std::io::Result<()> {
         self.say("MAIL FROM:<samt@example.net>")?;
-        self.stream.get_mut().write_all(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
-        self.expect(250)?;
+        for to in recipients {
+            self.stream.get_mut().write_all(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
+            self.expect(250)?;
+        }
+        let to = recipients.join(", ");
         self.stream.get_mut().write_all(b"DATA\r\n")?;
         self.expect(354)?;
         let message = format!(
