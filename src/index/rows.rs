@@ -11,7 +11,8 @@ use super::namespaces::Allowed;
 use crate::api::limits::Limits;
 use crate::api::mail_server::{Drift, ExistingRows, MailboxFormat, MailboxLayout, MassDeletion};
 use crate::api::{
-    Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, SecretKeyReference,
+    Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, PasswordScheme,
+    SecretKeyReference,
 };
 use crate::object::ObjectName;
 
@@ -141,6 +142,8 @@ pub struct ServerRow {
     pub existing_rows: ExistingRows,
     /// What to do with a managed row that somebody else changed.
     pub drift: Drift,
+    /// How plain text passwords are stored.
+    pub password_scheme: PasswordScheme,
     /// Share of the managed rows, in percent, that may be deleted in one pass.
     pub max_percent: u32,
     /// As many deletions as this are always allowed.
@@ -165,6 +168,7 @@ impl From<&MailServer> for ServerRow {
             layout: store.and_then(|store| store.layout).unwrap_or_default(),
             existing_rows: server.spec.existing_rows.unwrap_or_default(),
             drift: server.spec.drift.unwrap_or_default(),
+            password_scheme: server.spec.password_scheme.unwrap_or_default(),
             max_percent: max_percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(30),
             minimum: minimum.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(10),
             database: hash_of(&serde_json::to_string(&server.spec.database).unwrap_or_default()),
