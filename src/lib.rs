@@ -8,6 +8,7 @@
 //!
 //! * [`api`]: what users write, the schema of the four kinds.
 //! * [`index`], [`routing`], [`desired`], [`plan`]: the thinking. Pure; no clock, no IO, no client.
+//! * [`scheme`]: which schemes of password hashes are weak. Pure.
 //! * [`store`]: the only SQL.
 //! * [`watches`], [`sync`], [`status`]: the set loop, which joins them.
 //! * [`postfix`]: configuration as text, pure. [`server`]: the workloads of a `MailServer`.
@@ -27,6 +28,7 @@ pub mod postfix;
 pub mod report;
 pub mod routing;
 pub mod run;
+pub mod scheme;
 pub mod server;
 pub mod status;
 pub mod store;

@@ -1,20 +1,18 @@
 //! Passwords out of Secrets: fetched when they are needed, hashed, and never kept.
 
+mod hash;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use sha_crypt::{PasswordHasher, PasswordVerifier, ShaCrypt};
 
-use crate::api::Reason;
+use crate::api::{PasswordScheme, Reason};
 use crate::desired::PasswordWant;
 use crate::index::rows::PasswordSource;
 use crate::plan::ResolvedPassword;
-
-/// Scheme prefix of the hashes that the operator makes (Dovecot's and `PostfixAdmin`'s notation).
-const SCHEME: &str = "{SHA512-CRYPT}";
 
 /// Longest hash that fits `PostfixAdmin`'s column.
 const MAX_HASH: usize = 255;
@@ -35,6 +33,7 @@ pub struct Request<'a> {
 /// When the API server doesn't answer; a Secret or key that isn't there is an answer, not an error.
 pub async fn resolve(
     client: &Client,
+    scheme: PasswordScheme,
     requests: &[Request<'_>],
 ) -> Result<BTreeMap<String, ResolvedPassword>, kube::Error> {
     let mut secrets: BTreeMap<(&str, &str), Option<Secret>> = BTreeMap::new();
@@ -49,39 +48,54 @@ pub async fn resolve(
             }
         };
         let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
-        let value = data.and_then(|data| data.get(&reference.key));
-        resolved.insert(request.username.to_owned(), answer(request, secret.is_some(), value));
+        let value = data.and_then(|data| data.get(&reference.key)).cloned();
+        let (source, exists) = (request.want.source.clone(), secret.is_some());
+        let stored = request.stored.map(str::to_owned);
+        // A hash takes milliseconds of a processor on purpose: not on a thread that others wait for.
+        let answer = tokio::task::spawn_blocking(move || {
+            answer(&source, scheme, stored.as_deref(), exists, value.as_ref())
+        });
+        let answer = answer.await.unwrap_or_else(|_| refused(&request.want.source, "can't be hashed"));
+        resolved.insert(request.username.to_owned(), answer);
     }
     Ok(resolved)
 }
 
-fn answer(request: &Request<'_>, secret_exists: bool, value: Option<&ByteString>) -> ResolvedPassword {
-    let source = &request.want.source;
+fn refused(source: &PasswordSource, what: &str) -> ResolvedPassword {
     let (name, key) = (&source.reference().name, &source.reference().key);
-    let invalid = |what: &str| {
-        ResolvedPassword::Missing(
-            Reason::SecretInvalid,
-            format!("key {key} of Secret {name} {what}: nobody can log in until it is corrected"),
-        )
-    };
+    ResolvedPassword::Missing(
+        Reason::SecretInvalid,
+        format!("key {key} of Secret {name} {what}: nobody can log in until it is corrected"),
+    )
+}
+
+fn answer(
+    source: &PasswordSource,
+    scheme: PasswordScheme,
+    stored: Option<&str>,
+    secret_exists: bool,
+    value: Option<&ByteString>,
+) -> ResolvedPassword {
     let Some(value) = value else {
         return if secret_exists {
-            invalid("does not exist")
+            refused(source, "does not exist")
         } else {
-            ResolvedPassword::secret_not_found(name)
+            ResolvedPassword::secret_not_found(&source.reference().name)
         };
     };
-    let Some(text) = one_line(&value.0) else { return invalid("is empty or not one line of text") };
+    let Some(text) = one_line(&value.0) else {
+        return refused(source, "is empty or not one line of text");
+    };
     match source {
         PasswordSource::Hash(_)
             if text.len() > MAX_HASH || text.contains(|c: char| c.is_whitespace() || !c.is_ascii()) =>
         {
-            invalid("is not a password hash")
+            refused(source, "is not a password hash")
         }
         PasswordSource::Hash(_) => ResolvedPassword::Hash(text.to_owned()),
-        PasswordSource::Plain(_) => match hash(text, request.stored) {
-            Some(hash) => ResolvedPassword::Hash(hash),
-            None => invalid("can't be hashed"),
+        PasswordSource::Plain(_) => match hash::hash(text, scheme, stored) {
+            Ok(hash) => ResolvedPassword::Hash(hash),
+            Err(what) => refused(source, what),
         },
     }
 }
@@ -93,33 +107,18 @@ fn one_line(value: &[u8]) -> Option<&str> {
     (!text.is_empty() && !text.contains(|c: char| c.is_control())).then_some(text)
 }
 
-fn hash(plain: &str, stored: Option<&str>) -> Option<String> {
-    let crypt = ShaCrypt::SHA512;
-    let stored_text = stored.and_then(|stored| stored.strip_prefix(SCHEME));
-    if let (Some(stored), Some(text)) = (stored, stored_text) {
-        let verifies: Result<(), _> =
-            PasswordVerifier::<str>::verify_password(&crypt, plain.as_bytes(), text);
-        if verifies.is_ok() {
-            return Some(stored.to_owned());
-        }
-    }
-    let hash = crypt.hash_password(plain.as_bytes()).ok()?;
-    Some(format!("{SCHEME}{}", hash.as_str()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::SecretKeyReference;
 
-    fn want(source: fn(SecretKeyReference) -> PasswordSource) -> PasswordWant {
-        let source = source(SecretKeyReference { name: "s".into(), key: "k".into() });
-        PasswordWant { namespace: "mail".into(), source, version: Some("1".into()) }
+    fn source(form: fn(SecretKeyReference) -> PasswordSource) -> PasswordSource {
+        form(SecretKeyReference { name: "s".into(), key: "k".into() })
     }
 
-    fn resolved(want: &PasswordWant, stored: Option<&str>, value: &str) -> Result<String, Reason> {
-        let request = Request { username: "u", want, stored };
-        match answer(&request, true, Some(&ByteString(value.as_bytes().to_vec()))) {
+    fn resolved(source: &PasswordSource, stored: Option<&str>, value: &str) -> Result<String, Reason> {
+        let value = ByteString(value.as_bytes().to_vec());
+        match answer(source, PasswordScheme::default(), stored, true, Some(&value)) {
             ResolvedPassword::Hash(hash) => Ok(hash),
             ResolvedPassword::Missing(reason, _) => Err(reason),
         }
@@ -127,19 +126,21 @@ mod tests {
 
     #[test]
     fn a_plain_password_is_hashed_once() {
-        let want = want(PasswordSource::Plain);
-        let first = resolved(&want, None, "correct horse\n").unwrap();
+        let source = source(PasswordSource::Plain);
+        let first = resolved(&source, None, "correct horse\n").unwrap();
         assert!(first.starts_with("{SHA512-CRYPT}$6$"), "{first}");
-        assert_eq!(resolved(&want, Some(&first), "correct horse").unwrap(), first);
-        assert_ne!(resolved(&want, Some(&first), "another").unwrap(), first);
+        assert_eq!(resolved(&source, Some(&first), "correct horse").unwrap(), first);
+        assert_ne!(resolved(&source, Some(&first), "another").unwrap(), first);
     }
 
     #[test]
     fn a_given_hash_is_stored_as_it_is() {
-        let want = want(PasswordSource::Hash);
-        assert_eq!(resolved(&want, None, "82fU0EHEzA6wo\n").unwrap(), "82fU0EHEzA6wo");
-        assert_eq!(resolved(&want, None, "two words"), Err(Reason::SecretInvalid));
-        assert_eq!(resolved(&want, None, "two\nlines"), Err(Reason::SecretInvalid));
-        assert_eq!(resolved(&want, None, ""), Err(Reason::SecretInvalid));
+        let source = source(PasswordSource::Hash);
+        for hash in ["82fU0EHEzA6wo", "{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "{PLAIN}secret"] {
+            assert_eq!(resolved(&source, None, &format!("{hash}\n")).unwrap(), hash);
+        }
+        assert_eq!(resolved(&source, None, "two words"), Err(Reason::SecretInvalid));
+        assert_eq!(resolved(&source, None, "two\nlines"), Err(Reason::SecretInvalid));
+        assert_eq!(resolved(&source, None, ""), Err(Reason::SecretInvalid));
     }
 }

@@ -11,8 +11,10 @@ pub use fingerprint::{fingerprint, password_fingerprint};
 
 use crate::api::mail_server::{Drift, ExistingRows};
 use crate::api::{DeletionPolicy, Reason};
-use crate::desired::{Desired, PasswordWant, Verdict, Want};
+use crate::desired::{Desired, PasswordWant, Verdict, Want, Warning};
 use crate::index::Key;
+use crate::index::rows::{ObjectId, PasswordSource};
+use crate::scheme::weakness;
 use crate::tables::{AliasRow, MailboxRow, OwnerRow, Row, SharedColumn, Table};
 
 /// A password that nobody can log in with: no hash of any scheme equals it.
@@ -163,6 +165,9 @@ impl KeyPlanner<'_> {
         for want in &desired.wants {
             if let Some(verdict) = self.write(want) {
                 correct(&mut desired.verdicts, verdict);
+            }
+            if let Some(warning) = self.weak_password(want) {
+                warn(&mut desired.verdicts, &want.object, warning);
             }
         }
         for table in Table::ALL {
@@ -343,6 +348,19 @@ impl KeyPlanner<'_> {
         }
     }
 
+    /// What is said of a given hash that is easy to guess, at every pass: the hash itself tells.
+    fn weak_password(&self, want: &Want) -> Option<Warning> {
+        let Some(PasswordWant { source: PasswordSource::Hash(_), .. }) = want.password else { return None };
+        let id = self.id(want.row.table());
+        let current = self.current.rows.get(&id).and_then(as_mailbox);
+        let (hash, from_secret, _) = self.password(want, current, self.current.owners.get(&id));
+        let scheme = from_secret.then(|| weakness(&hash)).flatten()?;
+        let message = format!(
+            "the given password hash is of {scheme}, which is weak, and an IMAP server may refuse it: give one of SHA512-CRYPT, BLF-CRYPT or ARGON2ID"
+        );
+        Some((Reason::WeakPassword, message.into()))
+    }
+
     fn remove(&mut self, table: Table, withdrawn: Option<&str>) {
         let id = self.id(table);
         let Some(owner) = self.current.owners.get(&id).filter(|owner| owner.server == self.terms.server)
@@ -383,6 +401,16 @@ fn correct(verdicts: &mut [Verdict], verdict: Verdict) {
     if let Some(old) = verdicts.iter_mut().find(|old| old.object == verdict.object) {
         let warning = verdict.warning.clone().or_else(|| old.warning.take());
         *old = verdict.with_warning(warning);
+    }
+}
+
+/// Adds a warning to what an object is told. It has one reason: that of the first.
+fn warn(verdicts: &mut [Verdict], object: &ObjectId, (reason, message): Warning) {
+    if let Some(verdict) = verdicts.iter_mut().find(|verdict| verdict.object == *object) {
+        verdict.warning = Some(match verdict.warning.take() {
+            Some((first, before)) => (first, format!("{before}; {message}").into()),
+            None => (reason, message),
+        });
     }
 }
 

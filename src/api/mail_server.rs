@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::SecretKeyReference;
 use super::address::DomainName;
 use super::namespaces::AllowedNamespaces;
+use super::password_scheme::PasswordScheme;
 use super::quantity::ByteQuantity;
 
 /// One mail system: Postfix, the tables that it looks accounts up in, and the volume that holds the mail.
@@ -61,6 +62,9 @@ pub struct MailServerSpec {
     /// What to do with a managed row that somebody else changed or removed. Default: `Correct`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
+    /// How plain text passwords are stored. Default: `SHA512-CRYPT`. A password that is stored already keeps its scheme until its Secret or its object changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_scheme: Option<PasswordScheme>,
     /// The brake: more deletions than this in one pass wait for the annotation `vmail.dev/release-deletions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mass_deletion: Option<MassDeletion>,

@@ -49,7 +49,7 @@ pub struct MailboxSpec {
     #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("write one line without control characters"))]
     #[schemars(length(max = 255))]
     pub display_name: Option<String>,
-    /// A Secret's key with the password in plain text; it is stored as {SHA512-CRYPT}. Neither reference: nobody can log in.
+    /// A Secret's key with the password in plain text; it is stored as a hash of the `MailServer`'s passwordScheme. Neither reference: nobody can log in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_key_ref: Option<SecretKeyReference>,
     /// A Secret's key with the password's hash, stored as it is, with or without a {SCHEME} prefix.

@@ -13,6 +13,7 @@ pub mod mail_domain;
 pub mod mail_server;
 pub mod mailbox;
 pub mod namespaces;
+pub mod password_scheme;
 pub mod quantity;
 
 pub use address::{Address, AliasAddress, DomainName, ParseError};
@@ -21,6 +22,7 @@ pub use mail_alias::{MailAlias, MailAliasSpec, MailAliasStatus};
 pub use mail_domain::{MailDomain, MailDomainSpec, MailDomainStatus};
 pub use mail_server::{MailServer, MailServerSpec, MailServerStatus};
 pub use mailbox::{Mailbox, MailboxSpec, MailboxStatus};
+pub use password_scheme::PasswordScheme;
 pub use quantity::ByteQuantity;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

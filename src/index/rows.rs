@@ -13,7 +13,8 @@ use crate::api::mail_server::{
     DEFAULT_MINIMUM_UID, DEFAULT_OWNER, Drift, ExistingRows, MailboxFormat, MailboxLayout, MassDeletion,
 };
 use crate::api::{
-    Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, SecretKeyReference,
+    Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, PasswordScheme,
+    SecretKeyReference,
 };
 use crate::object::ObjectName;
 
@@ -147,6 +148,8 @@ pub struct ServerRow {
     pub existing_rows: ExistingRows,
     /// What to do with a managed row that somebody else changed.
     pub drift: Drift,
+    /// How plain text passwords are stored.
+    pub password_scheme: PasswordScheme,
     /// Share of the managed rows, in percent, that may be deleted in one pass.
     pub max_percent: u32,
     /// As many deletions as this are always allowed.
@@ -176,6 +179,7 @@ impl From<&MailServer> for ServerRow {
             minimum_uid: store.and_then(|store| store.minimum_uid).unwrap_or(DEFAULT_MINIMUM_UID),
             existing_rows: server.spec.existing_rows.unwrap_or_default(),
             drift: server.spec.drift.unwrap_or_default(),
+            password_scheme: server.spec.password_scheme.unwrap_or_default(),
             max_percent: max_percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(30),
             minimum: minimum.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(10),
             database: hash_of(&serde_json::to_string(&server.spec.database).unwrap_or_default()),

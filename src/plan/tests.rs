@@ -310,6 +310,46 @@ fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
     assert!(needs(&world, &current));
 }
 
+#[test]
+fn a_weak_hash_is_told_at_every_pass_and_goes_with_its_secret() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, &json!({"passwordHashSecretKeyRef": {"name": "hashes", "key": "alfred"}}));
+    let key = Key::from_row("alfred@alpha.example.org").unwrap();
+    let secret = ObjectName::new("mail", "hashes");
+    sync(&world, &mut current);
+    let give = |world: &World, current: &mut Current, hash: &str| {
+        let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
+        let hash = ResolvedPassword::Hash(hash.into());
+        let passwords = BTreeMap::from([("alfred@alpha.example.org".to_owned(), hash)]);
+        let written =
+            plan(&mut wanted, current, &Terms { passwords: &passwords, ..terms(ExistingRows::Fail) });
+        apply(current, &written);
+        wanted[0].1.verdicts[0].clone()
+    };
+    world.index.apply_secret(secret.clone(), "1".into());
+    let told = give(&world, &mut current, "82fU0EHEzA6wo");
+    assert_eq!(told.reason, Reason::Synced);
+    let warning = |verdicts: &[Verdict]| {
+        verdicts
+            .iter()
+            .filter_map(|verdict| verdict.warning.clone())
+            .find(|(reason, _)| *reason == Reason::WeakPassword)
+    };
+    let (_, message) = warning(&[told]).expect("a weak hash is told");
+    assert!(message.contains("DES-CRYPT") && !message.contains("82fU0EHEzA6wo"), "{message}");
+    assert!(warning(&full(&world, &current).verdicts).is_some(), "and again when nothing has changed");
+    world.index.apply_secret(secret.clone(), "2".into());
+    assert!(warning(&[give(&world, &mut current, "{BLF-CRYPT}$2y$10$hash")]).is_none());
+
+    world.index.remove_secret(&secret);
+    let told = sync(&world, &mut current);
+    assert!(told.iter().any(|verdict| verdict.reason == Reason::SecretNotFound));
+    let Some(Row::Mailbox(row)) = current.rows.get(&(Table::Mailbox, key.as_str().to_owned())) else {
+        panic!("the row stays")
+    };
+    assert_eq!(row.password, LOCKED_PASSWORD);
+}
+
 /// What may happen to a world.
 #[derive(Clone, Debug)]
 enum Step {

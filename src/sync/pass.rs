@@ -294,7 +294,8 @@ impl<'a> Passes<'a> {
                 Some(Request { username: want.row.key(), want: want.password.as_ref()?, stored })
             })
             .collect();
-        Ok(password::resolve(&self.context.client, &requests).await?)
+        let scheme = self.server_row().map(|row| row.password_scheme).unwrap_or_default();
+        Ok(password::resolve(&self.context.client, scheme, &requests).await?)
     }
 
     fn plan(

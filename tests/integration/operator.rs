@@ -45,6 +45,39 @@ async fn the_tables_follow_the_objects() {
 }
 
 #[tokio::test]
+async fn passwords_follow_their_secrets_and_the_scheme_of_the_server() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("passwords", &mariadb).await;
+    bed.domain().await;
+    bed.secret("given", &[("k", "82fU0EHEzA6wo")]).await;
+    bed.secret("plain", &[("k", "correct horse")]).await;
+    for (name, field, secret) in
+        [("u0", "passwordHashSecretKeyRef", "given"), ("u1", "passwordSecretKeyRef", "plain")]
+    {
+        let reference = json!({"name": secret, "key": "k"});
+        bed.create::<Mailbox>(
+            name,
+            &json!({"address": format!("{name}@alpha.example.org"), field: reference}),
+        )
+        .await;
+    }
+    assert!(bed.says::<Mailbox>("u0", "Warning", "WeakPassword").await.contains("DES-CRYPT"));
+    bed.says::<Mailbox>("u0", "Ready", "Synced").await;
+    bed.rows(&mariadb, "mailbox WHERE password LIKE '{SHA512-CRYPT}$6$%'", 1).await;
+
+    bed.change::<MailServer>("myhost", json!({"passwordScheme": "BLF-CRYPT"})).await;
+    bed.secret("given", &[("k", "{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=")]).await;
+    bed.rows(&mariadb, "mailbox WHERE password LIKE '{SSHA}%'", 1).await;
+    bed.rows(&mariadb, "mailbox WHERE password LIKE '{SHA512-CRYPT}$6$%'", 1).await;
+    bed.secret("plain", &[("k", "battery staple")]).await;
+    bed.rows(&mariadb, "mailbox WHERE password LIKE '{BLF-CRYPT}$2y$%'", 1).await;
+
+    bed.delete::<Secret>("plain").await;
+    bed.rows(&mariadb, "mailbox WHERE username = 'u1@alpha.example.org' AND password = '!'", 1).await;
+    bed.says::<Mailbox>("u1", "Ready", "SecretNotFound").await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_told_on_the_object() {
     let mariadb = MariaDb::shared();
     let bed = Bed::new("told", &mariadb).await;
