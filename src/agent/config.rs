@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::Error;
-use crate::postfix::queries::{AUTHORITY_FILE, SUFFIX, credential_lines};
+use super::tls::Certificate;
+use crate::postfix::queries::{AUTHORITY_FILE, CredentialError, SUFFIX, credential_lines};
+use crate::postfix::relay_host::{PASSWORD_FILE, password_table};
+use crate::postfix::tls::{CHAIN_FILE, without_certificate};
 use crate::postfix::{self, MAIN_CF, MASTER_CF, MailOwner, owners};
 
 /// Postfix waits until a file is older than a second before it trusts it; ours are complete when they get their name.
@@ -22,6 +25,9 @@ pub(super) struct Mounted {
     username: String,
     password: String,
     authority: Option<String>,
+    certificate: Certificate,
+    /// User name and password at the relay host.
+    relay_account: Option<(String, String)>,
 }
 
 impl Mounted {
@@ -46,7 +52,67 @@ impl Mounted {
             username: without_line_end(&read(&credentials.join("username"))?),
             password: without_line_end(&read(&credentials.join("password"))?),
             authority: optional(read(&credentials.join(AUTHORITY_FILE)))?,
+            certificate: Certificate::Absent,
+            relay_account: None,
         })
+    }
+
+    /// The same with the Secrets of the certificate and of the account at the relay host, if they are mounted.
+    pub(super) fn with_secrets(self, tls: &Path, relay: &Path) -> Result<Self, Error> {
+        let relay = current(relay)?;
+        let file = |name: &str| optional(read(&relay.join(name)));
+        let relay_account = file("username")?.zip(file("password")?);
+        let without_line_ends = |(username, password): (String, String)| {
+            (without_line_end(&username), without_line_end(&password))
+        };
+        Ok(Self {
+            certificate: Certificate::read(tls)?,
+            relay_account: relay_account.map(without_line_ends),
+            ..self
+        })
+    }
+
+    /// What of it can be used, and what is wrong with the rest: a certificate that is gone or can't be used gives way
+    /// to the one before, and mail for a relay host whose account can't be used waits.
+    pub(super) fn usable(&self, before: Option<&Self>) -> (Self, Option<String>) {
+        let mut usable = self.clone();
+        let mut complaints = Vec::new();
+        if let Certificate::Unusable(reason) = self.certificate {
+            complaints.push(format!("the TLS certificate can't be used, {reason}"));
+        }
+        if !matches!(self.certificate, Certificate::Usable(_)) {
+            usable.certificate = before.map_or(Certificate::Absent, |before| before.certificate.clone());
+        }
+        if let Err((key, error)) = self.password_table() {
+            complaints.push(format!("the {key} of the Secret with the account at the relay host {error}"));
+            usable.relay_account = None;
+        }
+        (usable, (!complaints.is_empty()).then(|| complaints.join("; ")))
+    }
+
+    fn password_table(&self) -> Result<Option<String>, (&'static str, CredentialError)> {
+        match &self.relay_account {
+            Some((username, password)) => password_table(self.text(MAIN_CF), username, password),
+            None => Ok(None),
+        }
+    }
+
+    /// main.cf for what is mounted beside it.
+    fn main_cf(&self) -> String {
+        match self.certificate {
+            Certificate::Usable(_) => self.text(MAIN_CF).to_owned(),
+            _ => without_certificate(self.text(MAIN_CF)),
+        }
+    }
+
+    /// Texts with private keys or passwords at other servers, by file name.
+    fn secrets(&self) -> Vec<(&'static str, String)> {
+        let certificate = match &self.certificate {
+            Certificate::Usable(chain) => Some((CHAIN_FILE, chain.clone())),
+            _ => None,
+        };
+        let account = self.password_table().ok().flatten().map(|table| (PASSWORD_FILE, table));
+        [certificate, account].into_iter().flatten().collect()
     }
 
     /// The operator's hash of the files, credentials not counted.
@@ -80,10 +146,16 @@ impl Mounted {
             let path = directory.join(name);
             let written = if name.ends_with(SUFFIX) {
                 write(&path, &format!("{content}{credentials}"), 0o440, postfix_group)
+            } else if name == MAIN_CF {
+                write(&path, &self.main_cf(), 0o444, None)
             } else {
                 write(&path, content, 0o444, None)
             };
             written.map_err(Error::file(&path))?;
+        }
+        for (name, text) in self.secrets() {
+            let path = directory.join(name);
+            write(&path, &text, 0o440, postfix_group).map_err(Error::file(&path))?;
         }
         if let Some(authority) = &self.authority {
             let path = directory.join(AUTHORITY_FILE);
@@ -94,16 +166,16 @@ impl Mounted {
 }
 
 /// The directory that the kubelet's `..data` leads to now: what is in it belongs together, also while it is exchanged.
-fn current(mount: &Path) -> Result<PathBuf, Error> {
+pub(super) fn current(mount: &Path) -> Result<PathBuf, Error> {
     let data = mount.join("..data");
     if data.exists() { data.canonicalize().map_err(Error::file(data)) } else { Ok(mount.to_owned()) }
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+pub(super) fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(Error::file(path))
 }
 
-fn optional(text: Result<String, Error>) -> Result<Option<String>, Error> {
+pub(super) fn optional(text: Result<String, Error>) -> Result<Option<String>, Error> {
     match text {
         Err(Error::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
@@ -279,6 +351,51 @@ mod tests {
             before.hash(),
             "a password is no part of the operator's hash"
         );
+    }
+
+    #[test]
+    fn the_account_at_the_relay_host_is_for_postfix_alone_and_a_bad_one_stops_nothing() {
+        let mounts = Mounts::new("x");
+        let main = "relayhost = [smtp.example.net]:587\n";
+        mounts.project("config", "2", &[("main.cf", main), ("master.cf", "")]);
+        fs::create_dir(mounts.path("relay")).unwrap();
+        mounts.project("relay", "1", &[("username", "me\n"), ("password", "hunter2\n")]);
+        let read =
+            || mounts.read().unwrap().with_secrets(&mounts.path("tls"), &mounts.path("relay")).unwrap();
+        let candidate = mounts.path("candidate");
+        let (usable, complaint) = read().usable(None);
+        assert_eq!(complaint, None);
+        usable.write(&candidate, None).unwrap();
+        assert_eq!(text(&candidate, PASSWORD_FILE), "[smtp.example.net]:587 me:hunter2\n");
+        let mode = fs::metadata(candidate.join(PASSWORD_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o440);
+
+        mounts.project("relay", "2", &[("username", "me:too"), ("password", "hunter2")]);
+        let (usable, complaint) = read().usable(None);
+        assert!(complaint.is_some_and(|told| told.contains("username") && !told.contains("hunter2")));
+        usable.write(&candidate, None).unwrap();
+        assert!(!candidate.join(PASSWORD_FILE).exists());
+    }
+
+    #[test]
+    fn without_a_usable_certificate_the_one_before_stays_or_tls_is_not_offered() {
+        let mounts = Mounts::new("x");
+        let main = "smtpd_tls_security_level = may\nsmtpd_tls_chain_files = $config_directory/tls.pem\n";
+        mounts.project("config", "2", &[("main.cf", main), ("master.cf", "")]);
+        let with = |certificate| Mounted { certificate, ..mounts.read().unwrap() };
+        let written = |mounted: &Mounted| {
+            mounted.write(&mounts.path("candidate"), None).unwrap();
+            text(&mounts.path("candidate"), MAIN_CF)
+        };
+        let running = with(Certificate::Usable("PEM".to_owned()));
+        assert_eq!(written(&running), main);
+        for (certificate, told) in [(Certificate::Absent, false), (Certificate::Unusable("no PEM"), true)] {
+            let (first, complaint) = with(certificate.clone()).usable(None);
+            assert_eq!((written(&first).as_str(), complaint.is_some()), ("", told));
+            let (later, _) = with(certificate).usable(Some(&running));
+            assert_eq!(written(&later), main);
+            assert_eq!(text(&mounts.path("candidate"), CHAIN_FILE), "PEM");
+        }
     }
 
     #[test]

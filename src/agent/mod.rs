@@ -16,6 +16,7 @@ mod postfix;
 mod prepare;
 mod probe;
 mod supervisor;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};

@@ -38,6 +38,12 @@ pub struct RunArguments {
     /// Where the Secret of the database account is mounted
     #[arg(long, env = "VMAIL_CREDENTIALS", default_value = "/etc/vmail/credentials")]
     pub credentials: PathBuf,
+    /// Where the Secret with the certificate for SMTP clients is mounted, if there is one
+    #[arg(long, env = "VMAIL_TLS", default_value = "/etc/vmail/tls")]
+    pub tls: PathBuf,
+    /// Where the Secret with the account at the relay host is mounted, if there is one
+    #[arg(long, env = "VMAIL_RELAY", default_value = "/etc/vmail/relay")]
+    pub relay: PathBuf,
     /// Postfix's configuration directory, on memory-backed storage; the agent works beside it
     #[arg(long, env = "VMAIL_CONFIG_DIRECTORY", default_value = CONFIG_DIRECTORY)]
     pub config_directory: PathBuf,
@@ -82,11 +88,12 @@ impl Supervisor {
     async fn run(&self) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("signals"))?;
-        let mounted = self.mounted()?;
+        let seen = self.mounted()?;
+        let (mounted, complaint) = seen.usable(None);
         self.prepare(&mounted).await?;
         let (writer, log) = log::pass_on().map_err(Error::system("the log"))?;
         let mut child = postfix::start(&self.children, &self.arguments.config_directory, writer)?;
-        self.running(&mounted);
+        self.running(&mounted, complaint);
         let pages =
             tokio::spawn(http::serve(self.arguments.listen, self.arguments.smtp, self.state.subscribe()));
         tokio::select! {
@@ -97,7 +104,7 @@ impl Supervisor {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             result = pages => return Err(http::ended(result)),
-            never = self.follow(mounted) => match never {},
+            never = self.follow(seen, mounted) => match never {},
             never = self.reload_after_outages(log.outage()) => match never {},
             never = self.children.reap() => match never {},
         }
@@ -107,7 +114,8 @@ impl Supervisor {
     }
 
     fn mounted(&self) -> Result<Mounted, Error> {
-        Mounted::read(&self.arguments.config, &self.arguments.credentials)
+        Mounted::read(&self.arguments.config, &self.arguments.credentials)?
+            .with_secrets(&self.arguments.tls, &self.arguments.relay)
     }
 
     /// Writes a configuration aside, has Postfix check it, and puts it in place.
@@ -123,30 +131,39 @@ impl Supervisor {
         config::take(&candidate, &self.arguments.config_directory)
     }
 
-    fn running(&self, mounted: &Mounted) {
+    /// `complaint`: what is wrong with a Secret, which the configuration does without.
+    fn running(&self, mounted: &Mounted, complaint: Option<String>) {
         let hash = mounted.hash();
         tracing::info!(hash, "configuration taken");
-        self.state.send_replace(State { config_hash: Some(hash), refused: None });
+        let refused = complaint.map(|error| {
+            tracing::error!(error, "a Secret is not used");
+            Refused { config_hash: hash.clone(), error }
+        });
+        self.state.send_replace(State { config_hash: Some(hash), refused });
     }
 
     /// Takes every changed configuration that Postfix accepts; keeps the old one otherwise.
-    async fn follow(&self, mut seen: Mounted) -> Infallible {
+    async fn follow(&self, mut seen: Mounted, mut running: Mounted) -> Infallible {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             // While the kubelet exchanges the mounts a file may be missing; it is there at the next look.
-            let Ok(mounted) = self.mounted() else { continue };
-            if mounted == seen {
+            let Ok(now) = self.mounted() else { continue };
+            if now == seen {
                 continue;
             }
+            let (mounted, complaint) = now.usable(Some(&running));
             match self.exchange(&mounted).await {
-                Ok(()) => self.running(&mounted),
+                Ok(()) => {
+                    self.running(&mounted, complaint);
+                    running = mounted;
+                }
                 Err(error) => {
                     tracing::error!(%error, "changed configuration not taken, the one before stays");
                     let refused = Refused { config_hash: mounted.hash(), error: error.to_string() };
                     self.state.send_modify(|state| state.refused = Some(refused));
                 }
             }
-            seen = mounted;
+            seen = now;
         }
     }
 

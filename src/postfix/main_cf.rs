@@ -6,15 +6,17 @@ use crate::api::mail_server::{
 use crate::object::ObjectName;
 
 use super::text::{Error, Parameters, is_parameter_name};
-use super::{Needs, networks};
+use super::{Needs, networks, relay_host, tls};
 
 /// Postfix's own default of `message_size_limit`, in bytes.
 const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
 
+const DEFAULT_RECIPIENT_DELIMITER: &str = "+";
+
 const DEFAULT_MAIL_STORE: &str = "/var/vmail";
 
 const PATH_RULE: &str = "write an absolute path of letters, digits and . _ -, as in /var/vmail";
-const NETWORK_RULE: &str = "write networks in CIDR notation, as in 10.1.0.0/16";
+const NETWORK_RULE: &str = "write networks in CIDR notation, as in 10.1.0.0/16, none wider than /8 (IPv6: /7): that would be an open relay";
 const PARAMETER_RULE: &str = "write parameter names of lower-case letters, digits and _ as in postconf(5)";
 const OWNED_RULE: &str = "this is set by the operator from other fields, leave it out";
 
@@ -28,6 +30,8 @@ pub(super) fn render(name: &ObjectName, spec: &MailServerSpec, needs: &Needs) ->
     identity(&mut text, spec)?;
     local_class(&mut text);
     clients(&mut text, spec.postfix.as_ref())?;
+    tls::server(&mut text, spec.postfix.as_ref());
+    relay_host::render(&mut text, spec.postfix.as_ref())?;
     virtual_class(&mut text, spec, needs)?;
     user_parameters(&mut text, spec.postfix.as_ref())?;
     Ok(text.into_text())
@@ -48,7 +52,16 @@ fn process(text: &mut Parameters) {
 
 fn identity(text: &mut Parameters, spec: &MailServerSpec) -> Result<(), Error> {
     text.value("hostname", "myhostname", spec.hostname.as_str())?;
-    text.fixed("recipient_delimiter", "+");
+    let delimiter = spec.postfix.as_ref().and_then(|postfix| postfix.recipient_delimiter.as_deref());
+    text.value(
+        "postfix.recipientDelimiter",
+        "recipient_delimiter",
+        delimiter.unwrap_or(DEFAULT_RECIPIENT_DELIMITER),
+    )?;
+    if let Some(banner) = spec.postfix.as_ref().and_then(|postfix| postfix.banner.as_deref()) {
+        // RFC 5321, section 4.2: a greeting begins with the host's name.
+        text.value("postfix.banner", "smtpd_banner", &format!("{} {banner}", spec.hostname.as_str()))?;
+    }
     text.fixed("append_dot_mydomain", "no");
     text.fixed("biff", "no");
     let limit = spec.postfix.as_ref().and_then(|postfix| postfix.message_size_limit);

@@ -16,7 +16,9 @@ mod master_cf;
 mod networks;
 pub mod owners;
 pub mod queries;
+pub mod relay_host;
 mod text;
+pub mod tls;
 
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,9 @@ pub enum CredentialError {
     /// White space that Postfix would take away.
     #[error("begins or ends with a space, which Postfix can't read: write it without")]
     OuterSpace,
+    /// A colon, which ends the user name in a table of accounts.
+    #[error("has a colon, which Postfix can't read: write it without")]
+    Colon,
 }
 
 /// The lines that give a look-up table's file its account. `$`, `#` and quotes need no care: Postfix expands and
@@ -113,7 +116,7 @@ pub fn credential_lines(username: &str, password: &str) -> Result<String, (&'sta
     Ok(format!("user = {username}\npassword = {password}\n"))
 }
 
-fn credential(value: &str) -> Result<&str, CredentialError> {
+pub(super) fn credential(value: &str) -> Result<&str, CredentialError> {
     if value.contains(char::is_control) {
         return Err(CredentialError::ControlCharacter);
     }

@@ -64,7 +64,11 @@ fn a_server_with_every_field() {
         "postfix": {
             "trustedNetworks": ["10.1.2.3/16", "2001:db8::/32"],
             "messageSizeLimit": "50Mi",
-            "parameters": {"biff": "yes", "smtpd_banner": "mail #1 = \"ours\""},
+            "relayHost": {"host": "smtp.example.net", "port": 587, "credentialsSecretRef": {"name": "relay"}},
+            "tls": {"secretName": "mx1-tls"},
+            "recipientDelimiter": "",
+            "banner": "ESMTP Example",
+            "parameters": {"biff": "yes", "mail_name": "mail #1 = \"ours\""},
         },
     });
     insta::assert_snapshot!("main_cf_with_every_field", file(value, MAIN_CF));
@@ -112,6 +116,18 @@ fn what_the_operator_owns_can_not_be_set() {
     }
 }
 
+#[test]
+fn a_password_is_not_sent_without_tls() {
+    let level = |level: &str| {
+        let relay = json!({"host": "smtp.example.net", "credentialsSecretRef": {"name": "relay"}});
+        let parameters = json!({"smtp_tls_security_level": level});
+        let postfix = json!({"relayHost": relay, "parameters": parameters});
+        rendered(json!({"hostname": "myhost.example.org", "postfix": postfix}), &DATABASE)
+    };
+    assert!(level("may").is_err() && level("none").is_err());
+    assert!(level("secure").unwrap().files[MAIN_CF].contains("\nsmtp_tls_security_level = secure\n"));
+}
+
 /// What an attacker would try, and anything else.
 fn hostile() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
@@ -149,16 +165,31 @@ fn transports_are_looked_up_only_where_a_domain_has_one() {
 
 proptest! {
     #[test]
+    fn no_banner_and_no_relay_host_adds_a_line(banner in hostile(), host in hostile()) {
+        for (postfix, parameter) in
+            [(json!({"banner": banner}), "smtpd_banner"), (json!({"relayHost": {"host": host}}), "relayhost")]
+        {
+            let value = json!({"hostname": "myhost.example.org", "postfix": postfix});
+            let Ok(config) = rendered(value, &DATABASE) else { continue };
+            let ours = file(json!({"hostname": "myhost.example.org"}), MAIN_CF);
+            let mut lines = parameters(&config.files[MAIN_CF]);
+            lines.retain(|(name, _)| *name != parameter);
+            prop_assert_eq!(lines, parameters(&ours));
+        }
+    }
+
+    #[test]
     fn no_value_adds_a_line_to_main_cf(
         path in proptest::option::of(hostile()),
         networks in vec(hostile(), 0..3),
         user in btree_map(prop_oneof!["[a-z][a-z0-9_]{0,20}", hostile()], hostile(), 0..3),
         object in prop_oneof![Just("myhost".to_owned()), hostile()],
+        delimiter in proptest::option::of(hostile()),
     ) {
         let spec = spec(json!({
             "hostname": "myhost.example.org",
             "mailStore": {"path": path},
-            "postfix": {"trustedNetworks": networks, "parameters": user},
+            "postfix": {"trustedNetworks": networks, "recipientDelimiter": delimiter, "parameters": user},
         }));
         let Ok(config) = render(&ObjectName::new("mail", &object), &spec, &DATABASE, &Needs::default()) else { return Ok(()) };
         let main = &config.files[MAIN_CF];

@@ -1,9 +1,12 @@
 //! Asks the agent in a Postfix pod which configuration runs, and whether it refused a newer one.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -39,10 +42,15 @@ pub struct Refused {
     pub error: String,
 }
 
-/// The status of the agent of the first ready pod; `None` where there is none or it can't be reached, as from outside of
-/// the cluster: then the pod's readiness alone counts.
-pub async fn status(pods: &[Pod]) -> Option<AgentStatus> {
-    let pod = pods.iter().find(|pod| is_ready(pod))?;
+/// The status of each ready pod's agent, by the pod's name. One that can't be reached, as from outside of the cluster,
+/// is left out: then the pod's readiness alone counts.
+pub async fn statuses(pods: &[Pod]) -> BTreeMap<String, AgentStatus> {
+    let ready = pods.iter().filter(|pod| is_ready(pod));
+    let asked = ready.map(async |pod| Some((pod.name_any(), status(pod).await?)));
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+async fn status(pod: &Pod) -> Option<AgentStatus> {
     let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     let answer = get_status(SocketAddr::new(address, u16::try_from(AGENT_PORT).ok()?));
     tokio::time::timeout(ANSWER_LIMIT, answer).await.ok()?.ok().and_then(|answer| body(&answer))
@@ -63,20 +71,23 @@ fn body(answer: &str) -> Option<AgentStatus> {
     (code == "200").then(|| serde_json::from_str(body).ok()).flatten()
 }
 
-/// The condition `ConfigValid` of a server whose configuration could be made, given what its agent says.
+/// The condition `ConfigValid` of a server whose configuration could be made, given what its agents say.
 #[must_use]
-pub fn config_finding(agent: Option<&AgentStatus>, config_hash: &str) -> Finding {
-    match agent {
-        Some(AgentStatus { refused: Some(refused), .. }) if refused.config_hash == config_hash => {
-            Finding::bad(
-                Reason::ConfigInvalid,
-                format!("Postfix goes on with the configuration before this one: {}", refused.error),
-            )
-        }
-        Some(AgentStatus { config_hash: Some(runs), .. }) if runs != config_hash => {
-            Finding::bad(Reason::Pending, "Postfix has not taken the changed configuration yet")
-        }
-        _ => Finding::good(Reason::Ready, "the configuration was made and handed to Postfix"),
+pub fn config_finding<'a>(agents: impl IntoIterator<Item = &'a AgentStatus>, config_hash: &str) -> Finding {
+    let agents: Vec<_> = agents.into_iter().collect();
+    let mut refusals = agents.iter().filter_map(|agent| agent.refused.as_ref());
+    if let Some(refused) = refusals.find(|refused| refused.config_hash == config_hash) {
+        return Finding::bad(
+            Reason::ConfigInvalid,
+            format!("Postfix goes on with what it had before: {}", refused.error),
+        );
+    }
+    let runs_another =
+        |agent: &&AgentStatus| agent.config_hash.as_ref().is_some_and(|runs| runs != config_hash);
+    if agents.iter().any(runs_another) {
+        Finding::bad(Reason::Pending, "Postfix has not taken the changed configuration yet")
+    } else {
+        Finding::good(Reason::Ready, "the configuration was made and handed to Postfix")
     }
 }
 

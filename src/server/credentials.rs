@@ -29,6 +29,33 @@ pub async fn obstacle(client: &Client, server: &ValidatedServer) -> Result<Optio
     Ok(None)
 }
 
+/// The first thing that is missing of the Secrets that Postfix goes on without, with what that means.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn shortcoming(client: &Client, server: &ValidatedServer) -> Result<Option<Finding>, Error> {
+    let secrets = Api::<Secret>::namespaced(client.clone(), &server.name.namespace);
+    for (name, keys, meaning) in [
+        (
+            &server.postfix.tls_secret,
+            ["tls.crt", "tls.key"],
+            "TLS is not offered, or with the certificate before it",
+        ),
+        (
+            &server.postfix.relay_secret,
+            [USERNAME_KEY, PASSWORD_KEY],
+            "mail for the relay host waits in the queue",
+        ),
+    ] {
+        let Some(name) = name else { continue };
+        let secret = bounded(&format!("Secret {name}"), secrets.get_opt(name)).await?;
+        if let Some(finding) = missing(name, &keys, secret.as_ref()) {
+            return Ok(Some(Finding { message: format!("{}: {meaning}", finding.message), ..finding }));
+        }
+    }
+    Ok(None)
+}
+
 /// What the pod mounts: Secrets and their keys.
 fn needed(server: &ValidatedServer) -> Vec<(&str, Vec<&str>)> {
     let account = (server.endpoint.reader_secret.as_str(), vec![USERNAME_KEY, PASSWORD_KEY]);

@@ -190,6 +190,7 @@ fn back_off(server: &DeserializeGuard<MailServer>, error: &Error, context: &Cont
 struct Made {
     config_hash: String,
     credentials: Option<Finding>,
+    shortcoming: Option<Finding>,
 }
 
 async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
@@ -207,7 +208,8 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
     apply::touch(&context.client, &pods, &config.hash).await?;
     let credentials = credentials::obstacle(&context.client, &validated).await?;
-    Ok(Made { config_hash: config.hash, credentials })
+    let shortcoming = credentials::shortcoming(&context.client, &validated).await?;
+    Ok(Made { config_hash: config.hash, credentials, shortcoming })
 }
 
 fn needs(index: &Index, server: &ObjectName) -> Needs {
@@ -222,10 +224,11 @@ async fn observe(
 ) -> Result<Option<Observed>, Error> {
     let name = ObjectName::of(server);
     let postfix = apply::pods(&context.client, &name, Component::Postfix).await?;
+    let agents = agent::statuses(&postfix).await;
     let (config, config_hash, credentials) = match made {
-        Ok(Made { config_hash, credentials }) => {
-            let agent = agent::status(&postfix).await;
-            let config = agent::config_finding(agent.as_ref(), config_hash);
+        Ok(Made { config_hash, credentials, shortcoming }) => {
+            let config = agent::config_finding(agents.values(), config_hash);
+            let config = shortcoming.clone().filter(|_| config.ok).unwrap_or(config);
             (config, Some(config_hash.clone()), credentials.clone())
         }
         Err(error) => match error.finding() {
@@ -241,6 +244,7 @@ async fn observe(
     Ok(Some(Observed {
         config,
         config_hash,
+        replicas: agents,
         credentials,
         report: context.reports.get(&name),
         postfix: pods::pod_state(&postfix),

@@ -1,13 +1,16 @@
 //! What was found out about a server -> its status, and the event that a change of it deserves. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 
+use super::agent::AgentStatus;
 use super::build::{SMTP_PORT, names};
 use super::pods::PodState;
+use crate::api::mail_server::ReplicaStatus;
 use crate::api::{MailServer, MailServerStatus, Reason, condition};
 use crate::object::ObjectName;
 use crate::report::{Finding, ServerReport};
@@ -28,6 +31,8 @@ pub struct Observed {
     pub config: Finding,
     /// Hash of that configuration; `None`: there is none.
     pub config_hash: Option<String>,
+    /// What the agents of the ready Postfix pods say, by the pod's name.
+    pub replicas: BTreeMap<String, AgentStatus>,
     /// What is wrong with the Secrets of an external database.
     pub credentials: Option<Finding>,
     /// What the set loop said last.
@@ -44,12 +49,17 @@ impl Observed {
     pub fn look_again_after(&self) -> Duration {
         if self.config.reason == Reason::Pending {
             RECHECK_CONFIG
-        } else if self.credentials.is_some() {
+        } else if self.credentials.is_some() || may_be_a_secret(self.config.reason) {
             RECHECK_CREDENTIALS
         } else {
             RESYNC
         }
     }
+}
+
+/// The agent calls the configuration invalid for a certificate or an account that can't be used as well.
+fn may_be_a_secret(reason: Reason) -> bool {
+    matches!(reason, Reason::SecretNotFound | Reason::SecretInvalid | Reason::ConfigInvalid)
 }
 
 /// The status that a server should have. Transition times are kept where nothing changed.
@@ -65,7 +75,11 @@ pub fn status(server: &MailServer, observed: Observed, now: Timestamp) -> MailSe
         previous: previous.map_or(&[], |status| &status.conditions),
         now: now.round(Unit::Second).unwrap_or(now),
     };
+    let replica = |(name, agent): (&String, &AgentStatus)| {
+        Some(ReplicaStatus { name: name.clone(), config_hash: agent.config_hash.clone()? })
+    };
     MailServerStatus {
+        replicas: observed.replicas.iter().filter_map(replica).collect(),
         observed_generation: Some(conditions.generation),
         conditions: conditions.all(&observed, &endpoint),
         endpoint: Some(endpoint),
@@ -218,6 +232,10 @@ mod tests {
         Observed {
             config: Finding::good(Reason::Ready, ""),
             config_hash: Some("abc".to_owned()),
+            replicas: BTreeMap::from([(
+                "myhost-postfix-0".to_owned(),
+                AgentStatus { config_hash: Some("abb".to_owned()), refused: None },
+            )]),
             credentials: None,
             report: Some(ServerReport {
                 needs: 0,
@@ -315,6 +333,18 @@ mod tests {
         assert!(pending.look_again_after() < Duration::from_secs(5));
         let missing = Observed { credentials: Some(Finding::bad(Reason::SecretNotFound, "")), ..serving() };
         assert!(missing.look_again_after() < Duration::from_mins(1));
+        for reason in [Reason::SecretNotFound, Reason::ConfigInvalid] {
+            let certificate = Observed { config: Finding::bad(reason, ""), ..serving() };
+            assert!(certificate.look_again_after() < Duration::from_mins(1));
+        }
+    }
+
+    #[test]
+    fn the_configuration_that_is_wanted_stands_beside_the_one_that_each_replica_runs() {
+        let status = status(&server(None), serving(), at(1));
+        assert_eq!(status.config_hash.as_deref(), Some("abc"));
+        let runs = ReplicaStatus { name: "myhost-postfix-0".to_owned(), config_hash: "abb".to_owned() };
+        assert_eq!(status.replicas, [runs]);
     }
 
     #[test]

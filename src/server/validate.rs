@@ -74,6 +74,10 @@ pub struct PostfixWorkload {
     pub service_type: ServiceType,
     /// Annotations of that Service.
     pub service_annotations: BTreeMap<String, String>,
+    /// Secret with the certificate for SMTP clients.
+    pub tls_secret: Option<String>,
+    /// Secret with the account at the relay host.
+    pub relay_secret: Option<String>,
 }
 
 /// Where and as whom mail is stored.
@@ -157,6 +161,11 @@ fn postfix_workload(written: api::Postfix, images: &Images) -> PostfixWorkload {
         resources: written.resources,
         service_type: service.type_.unwrap_or_default(),
         service_annotations: service.annotations.unwrap_or_default(),
+        tls_secret: written.tls.map(|tls| tls.secret_name),
+        relay_secret: written
+            .relay_host
+            .and_then(|relay| relay.credentials_secret_ref)
+            .map(|secret| secret.name),
     }
 }
 

@@ -62,6 +62,24 @@ const OWNED: &str = "these are set by the operator from other fields";
 const ONE_LINE: &str = "write each value on one line";
 
 #[tokio::test]
+async fn a_postfix_that_serves_strangers_or_lies_to_clients_is_refused() {
+    let namespace = Namespace::create("postfix").await;
+    for (postfix, sentence) in [
+        (json!({"trustedNetworks": ["0.0.0.0/0"]}), "is an open relay"),
+        (json!({"trustedNetworks": ["10.0.0.0/8", "::/0"]}), "is an open relay"),
+        (json!({"recipientDelimiter": "a"}), "write one or more of + - _ = ."),
+        (json!({"banner": "a\nb"}), "write the greeting without the host name"),
+        (json!({"relayHost": {"host": "smtp.example.net\n"}}), "write a host name in lower case"),
+        (json!({"parameters": {"relayhost": "[smtp.example.net]"}}), OWNED),
+    ] {
+        let spec = server(&json!({"postfix": postfix}));
+        let message = refusal(&namespace.client, &namespace.name, "MailServer", &spec).await;
+        let message = message.unwrap_or_else(|| panic!("{spec} was taken"));
+        assert!(message.contains(sentence), "{spec}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn bad_input_is_refused_with_a_sentence_that_says_what_to_write() {
     let namespace = Namespace::create("schema").await;
     let long_local = format!("{}@alpha.example.org", "a".repeat(65));
@@ -123,9 +141,9 @@ async fn bad_input_is_refused_with_a_sentence_that_says_what_to_write() {
         ("MailServer", json!({"hostname": "mx1\nrelayhost=evil.example.org"}), DOMAIN),
         ("MailServer", json!({"hostname": "$mydomain.example.org"}), DOMAIN),
         ("MailServer", json!({"hostname": "#mx1.example.org"}), DOMAIN),
-        ("MailServer", with_parameter("smtpd_banner", "hi\nrelayhost = evil.example.org"), ONE_LINE),
-        ("MailServer", with_parameter("smtpd_banner", "$config_directory"), ONE_LINE),
-        ("MailServer", with_parameter("smtpd_banner", "# nothing"), ONE_LINE),
+        ("MailServer", with_parameter("mail_name", "hi\nrelayhost = evil.example.org"), ONE_LINE),
+        ("MailServer", with_parameter("mail_name", "$config_directory"), ONE_LINE),
+        ("MailServer", with_parameter("mail_name", "# nothing"), ONE_LINE),
         ("MailServer", with_parameter("smtpd banner", "x"), "write parameter names of lower-case letters"),
         ("MailServer", with_parameter("mydestination", "alpha.example.org"), OWNED),
         ("MailServer", with_parameter("virtual_mailbox_base", "/"), OWNED),
@@ -188,7 +206,14 @@ async fn good_input_is_taken() {
                 &json!({"mailStore": {"uid": 5000, "gid": 5000, "path": "/var/spool/postfix/vmail", "layout": "Address"}}),
             ),
         ),
-        ("MailServer", with_parameter("smtpd_banner", "mx1.example.org ESMTP # not a comment")),
+        (
+            "MailServer",
+            server(&json!({"postfix": {
+                "recipientDelimiter": "", "banner": "ESMTP Example", "tls": {"secretName": "mx1-tls"},
+                "relayHost": {"host": "smtp.example.net", "port": 587, "credentialsSecretRef": {"name": "relay"}},
+            }})),
+        ),
+        ("MailServer", with_parameter("mail_name", "mx1.example.org ESMTP # not a comment")),
         (
             "MailServer",
             server(

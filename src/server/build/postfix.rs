@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ProjectedVolumeSource, SecretProjection, Volume, VolumeMount, VolumeProjection,
+    ProjectedVolumeSource, SecretProjection, SecretVolumeSource, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -112,14 +112,34 @@ fn probe(path: &str) -> Probe {
 }
 
 fn mounts(server: &ValidatedServer) -> Vec<VolumeMount> {
-    vec![
+    let optional = optional_secrets(server);
+    let mut mounts = vec![
         mount_read_only("config", "/etc/vmail/config"),
         mount_read_only("credentials", "/etc/vmail/credentials"),
         mount("run", "/run/vmail"),
         mount("data", "/var/lib/postfix"),
         mount_directory("queue", "/var/spool/postfix", "queue"),
         mount_directory("mail", &server.mail_store.path, "mail"),
-    ]
+    ];
+    mounts.extend(optional.map(|(name, _)| mount_read_only(name, &format!("/etc/vmail/{name}"))));
+    mounts
+}
+
+/// Secrets that Postfix can begin without, by the name of their volume.
+fn optional_secrets(server: &ValidatedServer) -> impl Iterator<Item = (&'static str, &String)> {
+    [("tls", &server.postfix.tls_secret), ("relay", &server.postfix.relay_secret)]
+        .into_iter()
+        .filter_map(|(name, secret)| secret.as_ref().map(|secret| (name, secret)))
+}
+
+fn optional_secret((name, secret): (&'static str, &String)) -> Volume {
+    let source = SecretVolumeSource {
+        secret_name: Some(secret.clone()),
+        optional: Some(true),
+        default_mode: Some(0o400),
+        ..SecretVolumeSource::default()
+    };
+    Volume { name: name.to_owned(), secret: Some(source), ..Volume::default() }
 }
 
 fn volumes_of(server: &ValidatedServer) -> Vec<Volume> {
@@ -129,13 +149,15 @@ fn volumes_of(server: &ValidatedServer) -> Vec<Volume> {
         claim_name: server.mail_store.volume.claim(&server.name.name),
         ..PersistentVolumeClaimVolumeSource::default()
     };
-    vec![
+    let mut volumes = vec![
         Volume { name: "config".to_owned(), config_map: Some(config), ..Volume::default() },
         credentials(server),
         memory_volume("run"),
         scratch_volume("data"),
         Volume { name: "mail".to_owned(), persistent_volume_claim: Some(mail), ..Volume::default() },
-    ]
+    ];
+    volumes.extend(optional_secrets(server).map(optional_secret));
+    volumes
 }
 
 /// The reader's account and, with TLS, the certificate authority, from wherever they are into one directory.

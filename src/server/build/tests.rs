@@ -138,6 +138,19 @@ fn an_external_database_makes_none_and_its_secrets_are_mounted() {
 }
 
 #[test]
+fn secrets_that_postfix_can_begin_without_are_optional() {
+    let relay = json!({"host": "smtp.example.net", "credentialsSecretRef": {"name": "relay-account"}});
+    let postfix = json!({"tls": {"secretName": "mx1-tls"}, "relayHost": relay});
+    let objects = objects(&json!({"hostname": "myhost.example.org", "postfix": postfix}));
+    let pod = pod_of(&objects.postfix);
+    let secrets = pod.volumes.iter().flatten().filter_map(|volume| volume.secret.as_ref());
+    let secrets: Vec<_> = secrets.map(|secret| (secret.secret_name.as_deref(), secret.optional)).collect();
+    assert_eq!(secrets, [(Some("mx1-tls"), Some(true)), (Some("relay-account"), Some(true))]);
+    let mounted = yaml(&pod.containers[0].volume_mounts);
+    assert!(mounted.contains("/etc/vmail/tls") && mounted.contains("/etc/vmail/relay"));
+}
+
+#[test]
 fn an_existing_claim_is_used_and_none_is_made() {
     let objects =
         objects(&json!({"hostname": "myhost.example.org", "mailStore": {"existingClaim": "old-mail"}}));

@@ -1,0 +1,95 @@
+//! The server that mail for others is handed to, `relayhost` of postconf(5), and the account there.
+
+use super::queries::CredentialError;
+use super::text::{Error, Parameters};
+use crate::api::mail_server::{Postfix, RelayHost};
+
+/// Name, in the configuration directory, of the table with the account: the agent writes it, in memory.
+pub const PASSWORD_FILE: &str = "sasl_passwd";
+
+const DEFAULT_PORT: i32 = 25;
+
+const HOST_RULE: &str = "write a host name in lower case or an IPv4 address, as in smtp.example.net";
+const LEVEL_RULE: &str = "with relayHost.credentialsSecretRef write encrypt, verify or secure, or leave it out: a password is not sent without TLS";
+
+/// Levels of `smtp_tls_security_level` that never send without TLS.
+const ENCRYPTED: [&str; 3] = ["encrypt", "verify", "secure"];
+
+pub(super) fn render(text: &mut Parameters, postfix: Option<&Postfix>) -> Result<(), Error> {
+    let Some((postfix, relay_host)) =
+        postfix.and_then(|postfix| Some((postfix, postfix.relay_host.as_ref()?)))
+    else {
+        return Ok(());
+    };
+    text.value("postfix.relayHost", "relayhost", &destination(relay_host)?)?;
+    if relay_host.credentials_secret_ref.is_some() {
+        let written = postfix.parameters.as_ref().and_then(|all| all.get("smtp_tls_security_level"));
+        if written.is_some_and(|level| !ENCRYPTED.contains(&level.as_str())) {
+            return Err(Error::new("postfix.parameters.smtp_tls_security_level", LEVEL_RULE));
+        }
+        text.value("postfix.relayHost", "smtp_tls_security_level", "encrypt")?;
+        text.fixed("smtp_sasl_auth_enable", "yes");
+        text.fixed("smtp_sasl_password_maps", "texthash:$config_directory/sasl_passwd");
+        // Plain passwords, but only where TLS hides them: without it Postfix's own default stands.
+        text.fixed("smtp_sasl_security_options", "noplaintext, noanonymous");
+        text.fixed("smtp_sasl_tls_security_options", "noanonymous");
+    }
+    Ok(())
+}
+
+/// In brackets: the host itself is meant, not its MX records.
+fn destination(RelayHost { host, port, .. }: &RelayHost) -> Result<String, Error> {
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c);
+    if host.is_empty() || !host.bytes().all(allowed) {
+        return Err(Error::new("postfix.relayHost.host", HOST_RULE));
+    }
+    Ok(format!("[{host}]:{}", port.unwrap_or(DEFAULT_PORT)))
+}
+
+/// The table with the account, for the relay host that `main_cf` names; `None` when it names none.
+///
+/// # Errors
+/// The Secret's key with a value that the table can't hold, and why.
+pub fn password_table(
+    main_cf: &str,
+    username: &str,
+    password: &str,
+) -> Result<Option<String>, (&'static str, CredentialError)> {
+    let Some(destination) = main_cf.lines().find_map(|line| line.strip_prefix("relayhost = ")) else {
+        return Ok(None);
+    };
+    let username = super::queries::credential(username).map_err(|error| ("username", error))?;
+    let password = super::queries::credential(password).map_err(|error| ("password", error))?;
+    // smtp(8) splits at the first colon.
+    if username.contains(':') {
+        return Err(("username", CredentialError::Colon));
+    }
+    Ok(Some(format!("{destination} {username}:{password}\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_names_the_destination_as_main_cf_does() {
+        let main = "myhostname = a\nrelayhost = [smtp.example.net]:587\n";
+        assert_eq!(
+            password_table(main, "me", "p:$ #x").unwrap().as_deref(),
+            Some("[smtp.example.net]:587 me:p:$ #x\n")
+        );
+        assert_eq!(password_table("myhostname = a\n", "me", "x").unwrap(), None);
+    }
+
+    #[test]
+    fn an_account_that_postfix_would_read_differently_is_refused() {
+        let main = "relayhost = [smtp.example.net]:587\n";
+        assert_eq!(password_table(main, "m:e", "x"), Err(("username", CredentialError::Colon)));
+        for bad in ["", "a\n[other]:25 you:y", " x", "x "] {
+            assert!(
+                password_table(main, bad, "x").is_err() && password_table(main, "me", bad).is_err(),
+                "{bad:?}"
+            );
+        }
+    }
+}
