@@ -130,6 +130,10 @@ pub struct ExternalDatabase {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))]
     pub name: Option<String>,
+    /// What stands before the name of each table, as in `PostfixAdmin`'s `database_prefix`. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^[A-Za-z0-9_]*$"))]
+    pub table_prefix: Option<String>,
     /// TLS to the server. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<DatabaseTls>,

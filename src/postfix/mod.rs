@@ -49,6 +49,8 @@ pub struct DatabaseEndpoint<'a> {
     pub name: &'a str,
     /// Whether TLS is asked for; the certificate is then checked up to the authority, and that it names the host.
     pub tls: bool,
+    /// What stands before the name of each table, usually nothing.
+    pub table_prefix: &'a str,
 }
 
 /// What the declared domains and mailboxes need of the configuration.

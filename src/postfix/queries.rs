@@ -9,38 +9,38 @@ pub const SUFFIX: &str = "_maps.cf";
 /// Name, in the configuration directory, of the certificate of the authority that signed the database's.
 pub const AUTHORITY_FILE: &str = "ca.crt";
 
-/// File and query; main.cf names the files. What is not active does not exist.
+/// File and query; main.cf names the files. What is not active does not exist. `{p}` is the prefix of the tables' names.
 ///
 /// `%u@%d` keeps look-ups of parts of an address out of the database. The catch-all of an alias domain's target answers
 /// for `@alias-domain` only, after everything else: a tagged address (`bill+tag@`) has to find its mailbox first.
 pub(super) const ALL: [(&str, &str); 8] = [
-    ("domains_maps.cf", "SELECT domain FROM domain WHERE domain = '%s' AND backupmx = 0 AND active = 1"),
+    ("domains_maps.cf", "SELECT domain FROM {p}domain WHERE domain = '%s' AND backupmx = 0 AND active = 1"),
     (
         "relay_domains_maps.cf",
-        "SELECT domain FROM domain WHERE domain = '%s' AND backupmx = 1 AND active = 1",
+        "SELECT domain FROM {p}domain WHERE domain = '%s' AND backupmx = 1 AND active = 1",
     ),
     // Keys without an address, and the parents of a domain, have no answer.
     (
         "transport_maps.cf",
-        "SELECT transport FROM domain WHERE domain = '%d' AND transport NOT IN ('', 'virtual') AND active = 1",
+        "SELECT transport FROM {p}domain WHERE domain = '%d' AND transport NOT IN ('', 'virtual') AND active = 1",
     ),
-    ("mailbox_maps.cf", "SELECT maildir FROM mailbox WHERE username = '%s' AND active = 1"),
-    ("alias_maps.cf", "SELECT goto FROM alias WHERE address = '%s' AND active = 1"),
+    ("mailbox_maps.cf", "SELECT maildir FROM {p}mailbox WHERE username = '%s' AND active = 1"),
+    ("alias_maps.cf", "SELECT goto FROM {p}alias WHERE address = '%s' AND active = 1"),
     (
         "alias_domain_maps.cf",
-        "SELECT alias.goto FROM alias_domain JOIN alias ON alias.address = CONCAT('%u@', alias_domain.target_domain) \
-         WHERE alias_domain.alias_domain = '%d' AND alias_domain.active = 1 AND alias.active = 1",
+        "SELECT a.goto FROM {p}alias_domain d JOIN {p}alias a ON a.address = CONCAT('%u@', d.target_domain) \
+         WHERE d.alias_domain = '%d' AND d.active = 1 AND a.active = 1",
     ),
     (
         "alias_domain_catch_all_maps.cf",
-        "SELECT alias.goto FROM alias_domain JOIN alias ON alias.address = CONCAT('@', alias_domain.target_domain) \
-         WHERE '%s' LIKE '@%%' AND alias_domain.alias_domain = SUBSTRING('%s', 2) AND alias_domain.active = 1 AND alias.active = 1",
+        "SELECT a.goto FROM {p}alias_domain d JOIN {p}alias a ON a.address = CONCAT('@', d.target_domain) \
+         WHERE '%s' LIKE '@%%' AND d.alias_domain = SUBSTRING('%s', 2) AND d.active = 1 AND a.active = 1",
     ),
     // A mailbox that is switched off, under its own domain or an alias of it.
     (
         "disabled_maps.cf",
-        "SELECT '550 5.1.1 mailbox disabled' FROM mailbox WHERE active = 0 AND username IN ('%u@%d', \
-         (SELECT CONCAT('%u@', target_domain) FROM alias_domain WHERE alias_domain = '%d' AND active = 1))",
+        "SELECT '550 5.1.1 mailbox disabled' FROM {p}mailbox WHERE active = 0 AND username IN ('%u@%d', \
+         (SELECT CONCAT('%u@', target_domain) FROM {p}alias_domain WHERE alias_domain = '%d' AND active = 1))",
     ),
 ];
 
@@ -50,17 +50,22 @@ pub(super) const IDS: [(&str, &str); 2] = [("uid_maps.cf", "uid"), ("gid_maps.cf
 /// The owner of the mailbox, tagged addresses included, else of the domain, else the server's. It always has an answer: a
 /// `static:` map after it would answer for the tagged address before the plain one is asked for.
 pub(super) fn id(column: &str, otherwise: i32) -> String {
-    let of = |key: &str| format!("(SELECT {column} FROM vmail_id WHERE row_key = {key})");
+    let of = |key: &str| format!("(SELECT {column} FROM {{p}}vmail_id WHERE row_key = {key})");
     let keys = ["'%u@%d'", "CONCAT(SUBSTRING_INDEX('%u', '+', 1), '@%d')", "'%d'"].map(of);
     format!("SELECT COALESCE({}, {otherwise})", keys.join(", "))
 }
 
 const HOST_RULE: &str = "write a host name or IPv4 address, as in db.example.org";
+const PREFIX_RULE: &str = "write a prefix of letters, digits and _";
 const DATABASE_RULE: &str = "write a name of letters, digits, _ and -";
 
 pub(super) fn render(query: &str, database: &DatabaseEndpoint<'_>) -> Result<String, Error> {
     let mut text = Parameters::default();
-    text.fixed("query", query);
+    text.value(
+        "database.external.tablePrefix",
+        "query",
+        &query.replace("{p}", prefix(database.table_prefix)?),
+    )?;
     let host = format!("{}:{}", host(database.host)?, database.port);
     // After an error Postfix leaves a host alone for a minute. With the same host twice it tries the other one at once,
     // so that a lost connection defers no mail; and one second is enough (known since Postfix 3.9, ignored before).
@@ -85,6 +90,11 @@ fn name(name: &str) -> Result<&str, Error> {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
     let usable = !name.is_empty() && name.bytes().all(allowed);
     if usable { Ok(name) } else { Err(Error::new("database.external.name", DATABASE_RULE)) }
+}
+
+fn prefix(prefix: &str) -> Result<&str, Error> {
+    let usable = prefix.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+    if usable { Ok(prefix) } else { Err(Error::new("database.external.tablePrefix", PREFIX_RULE)) }
 }
 
 /// A user name or password that can't stand in a look-up table's file, where a value is the rest of its line without

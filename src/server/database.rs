@@ -21,6 +21,8 @@ pub struct Endpoint {
     pub port: u16,
     /// Name of the database.
     pub database: String,
+    /// What stands before the name of each table.
+    pub table_prefix: String,
     /// Secret with `username` and `password` of the account that writes.
     pub writer_secret: String,
     /// Secret with `username` and `password` of the account that Postfix reads with.
@@ -35,7 +37,13 @@ impl Endpoint {
     /// What of it the renderer of Postfix's configuration needs.
     #[must_use]
     pub fn for_postfix(&self) -> DatabaseEndpoint<'_> {
-        DatabaseEndpoint { host: &self.host, port: self.port, name: &self.database, tls: self.tls.is_some() }
+        DatabaseEndpoint {
+            host: &self.host,
+            port: self.port,
+            name: &self.database,
+            tls: self.tls.is_some(),
+            table_prefix: &self.table_prefix,
+        }
     }
 }
 
@@ -48,6 +56,7 @@ pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Endpoint {
             host: external.host.clone(),
             port: external.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(DEFAULT_PORT),
             database: external.name.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
+            table_prefix: external.table_prefix.clone().unwrap_or_default(),
             writer_secret: external.writer_secret_ref.name.clone(),
             reader_secret: external.reader_secret_ref.name.clone(),
             tls: external.tls.as_ref().map(|tls| tls.ca_secret_ref.clone()),
@@ -57,6 +66,7 @@ pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Endpoint {
             host: names::database_host(name, namespace),
             port: DEFAULT_PORT,
             database: DEFAULT_DATABASE.to_owned(),
+            table_prefix: String::new(),
             writer_secret: names::writer_secret(name),
             reader_secret: names::reader_secret(name),
             tls: None,

@@ -4,6 +4,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::columns::Columns;
+use super::names::Names;
 use super::statement::{pieces, placeholders};
 use super::{Arguments, Error, Store};
 use crate::plan::{LogRow, Plan, RowId};
@@ -25,16 +26,16 @@ impl Store {
         let mut transaction = self.connection.begin().await?;
         for table in Table::ALL {
             let rows: Vec<&Row> = plan.upserts.iter().filter(|row| row.table() == table).collect();
-            upsert(&mut transaction, &self.columns, table, &rows).await?;
+            upsert(&mut transaction, &self.names, &self.columns, table, &rows).await?;
         }
         for table in Table::ALL.into_iter().rev() {
             let keys: Vec<&RowId> = plan.deletes.iter().filter(|id| id.0 == table).collect();
-            delete(&mut transaction, table, &keys).await?;
+            delete(&mut transaction, &self.names, table, &keys).await?;
         }
-        own(&mut transaction, &plan.owned).await?;
-        disown(&mut transaction, &plan.disowned).await?;
+        own(&mut transaction, &self.names, &plan.owned).await?;
+        disown(&mut transaction, &self.names, &plan.disowned).await?;
         if self.columns.has("log", "action") {
-            log(&mut transaction, &plan.log).await?;
+            log(&mut transaction, &self.names, &plan.log).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -69,6 +70,7 @@ fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)>
 
 async fn upsert(
     connection: &mut MySqlConnection,
+    names_of: &Names,
     columns: &Columns,
     table: Table,
     rows: &[&Row],
@@ -84,8 +86,8 @@ async fn upsert(
     for piece in pieces(rows, |row| size(row)) {
         let rows = vec![values.as_str(); piece.len()].join(",");
         let sql = format!(
-            "INSERT INTO `{}` ({names}) VALUES {rows} ON DUPLICATE KEY UPDATE {updates}",
-            table.as_str()
+            "INSERT INTO {} ({names}) VALUES {rows} ON DUPLICATE KEY UPDATE {updates}",
+            names_of.table(table)
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for row in piece {
@@ -143,7 +145,12 @@ fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<
     }
 }
 
-async fn delete(connection: &mut MySqlConnection, table: Table, ids: &[&RowId]) -> Result<(), Error> {
+async fn delete(
+    connection: &mut MySqlConnection,
+    names: &Names,
+    table: Table,
+    ids: &[&RowId],
+) -> Result<(), Error> {
     let key = match table {
         Table::Domain => "domain",
         Table::AliasDomain => "alias_domain",
@@ -152,20 +159,22 @@ async fn delete(connection: &mut MySqlConnection, table: Table, ids: &[&RowId]) 
         Table::Id => "row_key",
     };
     for piece in pieces(ids, |id| id.1.len()) {
-        let sql = format!("DELETE FROM `{}` WHERE {key} IN ({})", table.as_str(), placeholders(piece.len()));
+        let sql =
+            format!("DELETE FROM {} WHERE {key} IN ({})", names.table(table), placeholders(piece.len()));
         let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(&id.1));
         query.execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-async fn own(connection: &mut MySqlConnection, owners: &[OwnerRow]) -> Result<(), Error> {
+async fn own(connection: &mut MySqlConnection, names: &Names, owners: &[OwnerRow]) -> Result<(), Error> {
     for piece in pieces(owners, |owner| owner.goto.len() + 1024) {
         let rows = vec!["(?,?,?,?,?,?,?,?,?,?)"; piece.len()].join(",");
         let sql = format!(
-            "INSERT INTO vmail_owner (row_key, table_name, server, object_uid, object, policy, desired, password, goto, named) VALUES {rows} \
+            "INSERT INTO {} (row_key, table_name, server, object_uid, object, policy, desired, password, goto, named) VALUES {rows} \
              ON DUPLICATE KEY UPDATE server=VALUES(server), object_uid=VALUES(object_uid), object=VALUES(object), \
-             policy=VALUES(policy), desired=VALUES(desired), password=VALUES(password), goto=VALUES(goto), named=VALUES(named)"
+             policy=VALUES(policy), desired=VALUES(desired), password=VALUES(password), goto=VALUES(goto), named=VALUES(named)",
+            names.owner()
         );
         let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, owner| {
             query
@@ -185,10 +194,10 @@ async fn own(connection: &mut MySqlConnection, owners: &[OwnerRow]) -> Result<()
     Ok(())
 }
 
-async fn disown(connection: &mut MySqlConnection, ids: &[RowId]) -> Result<(), Error> {
+async fn disown(connection: &mut MySqlConnection, names: &Names, ids: &[RowId]) -> Result<(), Error> {
     for piece in pieces(ids, |id| id.1.len()) {
         let pairs = vec!["(?,?)"; piece.len()].join(",");
-        let sql = format!("DELETE FROM vmail_owner WHERE (row_key, table_name) IN ({pairs})");
+        let sql = format!("DELETE FROM {} WHERE (row_key, table_name) IN ({pairs})", names.owner());
         let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, (table, key)| {
             query.bind(key).bind(table.as_str())
         });
@@ -197,10 +206,13 @@ async fn disown(connection: &mut MySqlConnection, ids: &[RowId]) -> Result<(), E
     Ok(())
 }
 
-async fn log(connection: &mut MySqlConnection, rows: &[LogRow]) -> Result<(), Error> {
+async fn log(connection: &mut MySqlConnection, names: &Names, rows: &[LogRow]) -> Result<(), Error> {
     for piece in pieces(rows, |row| row.data.len() + 512) {
         let values = vec!["(NOW(),?,?,?,?)"; piece.len()].join(",");
-        let sql = format!("INSERT INTO `log` (timestamp, username, domain, action, data) VALUES {values}");
+        let sql = format!(
+            "INSERT INTO {} (timestamp, username, domain, action, data) VALUES {values}",
+            names.of("log")
+        );
         let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, row| {
             query.bind(LOG_USER).bind(&row.domain).bind(row.action).bind(&row.data)
         });

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::mysql::MySqlConnection;
 
 use super::Error;
+use super::names::Names;
 use crate::tables::{SharedColumn, Table};
 
 /// Columns without which a table can't be used.
@@ -33,16 +34,17 @@ const REQUIRED: [(Table, &[&str]); 4] = [
 pub(super) struct Columns(BTreeSet<(String, String)>);
 
 impl Columns {
-    pub(super) async fn read(connection: &mut MySqlConnection) -> Result<Self, Error> {
+    pub(super) async fn read(connection: &mut MySqlConnection, names: &Names) -> Result<Self, Error> {
         let columns: Vec<(String, String)> = sqlx::query_as(
             "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
              WHERE table_schema = DATABASE()",
         )
         .fetch_all(connection)
         .await?;
-        let lower =
-            |(table, column): (String, String)| (table.to_ascii_lowercase(), column.to_ascii_lowercase());
-        let columns = Self(columns.into_iter().map(lower).collect());
+        let ours = |(table, column): &(String, String)| {
+            Some((names.strip(table)?.to_ascii_lowercase(), column.to_ascii_lowercase()))
+        };
+        let columns = Self(columns.iter().filter_map(ours).collect());
         let missing = columns.missing();
         if missing.is_empty() { Ok(columns) } else { Err(Error::Unfit(missing)) }
     }

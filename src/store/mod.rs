@@ -6,6 +6,7 @@
 
 mod apply;
 mod columns;
+mod names;
 mod read;
 mod schema;
 mod statement;
@@ -19,6 +20,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::tables::{SharedColumn, Table};
 use columns::Columns;
+use names::Names;
 
 /// A statement with some of its parameters.
 type Arguments<'q> = Query<'q, MySql, MySqlArguments>;
@@ -72,6 +74,8 @@ pub struct Access {
     pub port: u16,
     /// Name of the database.
     pub database: String,
+    /// What stands before the name of each table: letters, digits and `_`; usually nothing.
+    pub table_prefix: String,
     /// Account that writes.
     pub username: String,
     /// Its password.
@@ -111,6 +115,7 @@ impl Access {
 #[derive(Debug)]
 pub struct Store {
     connection: MySqlConnection,
+    names: Names,
     columns: Columns,
     /// Whether anything is in `vmail_id`: most servers have one owner for all mail, and need not ask.
     ids_in_use: bool,
@@ -123,29 +128,32 @@ impl Store {
     /// # Errors
     /// [`Error`]; nothing is altered in a table that the operator didn't make.
     pub async fn open(access: &Access, server: &str) -> Result<Self, Error> {
+        let names = Names::new(&access.table_prefix)
+            .ok_or_else(|| Error::Unfit(vec!["a table prefix of letters, digits and _".to_owned()]))?;
         let options = access.options();
         let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
             .await
             .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
-        lock(&mut connection, &access.database, server).await?;
-        schema::ensure_postfixadmin(&mut connection).await?;
-        let columns = Columns::read(&mut connection).await?;
-        schema::ensure_own(&mut connection).await?;
+        lock(&mut connection, access, server).await?;
+        schema::ensure_postfixadmin(&mut connection, &names).await?;
+        let columns = Columns::read(&mut connection, &names).await?;
+        schema::ensure_own(&mut connection, &names).await?;
         if let Some(reader) = &access.reader {
-            schema::grant(&mut connection, reader).await?;
+            schema::grant(&mut connection, &names, reader).await?;
         }
-        let ids: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM vmail_id").fetch_one(&mut connection).await?;
-        Ok(Self { connection, columns, ids_in_use: ids > 0 })
+        let count = format!("SELECT COUNT(*) FROM {}", names.table(Table::Id));
+        let ids: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await?;
+        Ok(Self { connection, names, columns, ids_in_use: ids > 0 })
     }
 
-    /// Names of all tables of the database.
-    async fn tables(connection: &mut MySqlConnection) -> Result<BTreeSet<String>, Error> {
+    /// Names of all tables of the database that have the prefix, without it.
+    async fn tables(connection: &mut MySqlConnection, prefix: &Names) -> Result<BTreeSet<String>, Error> {
         let names: Vec<String> = sqlx::query_scalar(
             "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()",
         )
         .fetch_all(connection)
         .await?;
-        Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
+        Ok(names.iter().filter_map(|name| prefix.strip(name)).map(str::to_ascii_lowercase).collect())
     }
 
     /// Columns that an object may name and the tables don't have.
@@ -170,9 +178,12 @@ impl Store {
     }
 }
 
-async fn lock(connection: &mut MySqlConnection, database: &str, server: &str) -> Result<(), Error> {
+async fn lock(connection: &mut MySqlConnection, access: &Access, server: &str) -> Result<(), Error> {
     // Lock names are shared by all databases of a server, and have at most 64 characters.
-    let name = format!("vmail-operator:{}", crate::plan::fingerprint::digest(&[database, server]));
+    let name = format!(
+        "vmail-operator:{}",
+        crate::plan::fingerprint::digest(&[&access.database, &access.table_prefix, server])
+    );
     let taken: Option<i64> =
         sqlx::query_scalar("SELECT GET_LOCK(?, 0)").bind(&name).fetch_one(connection).await?;
     if taken == Some(1) { Ok(()) } else { Err(Error::Locked(name)) }

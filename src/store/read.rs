@@ -51,26 +51,26 @@ impl Store {
     }
 
     fn select(&self, table: Table, size: usize) -> String {
-        let keys = placeholders(size);
+        let (keys, name) = (placeholders(size), self.names.table(table));
         let optional = |column: &str, otherwise: &str| {
             if self.columns.has(table.as_str(), column) { column.to_owned() } else { otherwise.to_owned() }
         };
         match table {
             Table::Domain => format!(
                 "SELECT domain, description, COALESCE(transport, ''), backupmx <> 0, CAST(aliases AS SIGNED), CAST(mailboxes AS SIGNED), \
-                 CAST(maxquota AS SIGNED), CAST(quota AS SIGNED), active <> 0 FROM domain WHERE domain IN ({keys})"
+                 CAST(maxquota AS SIGNED), CAST(quota AS SIGNED), active <> 0 FROM {name} WHERE domain IN ({keys})"
             ),
             Table::AliasDomain => format!(
-                "SELECT alias_domain, target_domain, active <> 0 FROM alias_domain WHERE alias_domain IN ({keys})"
+                "SELECT alias_domain, target_domain, active <> 0 FROM {name} WHERE alias_domain IN ({keys})"
             ),
             Table::Mailbox => format!(
-                "SELECT username, password, name, maildir, CAST(quota AS SIGNED), {}, domain, active <> 0 FROM mailbox \
+                "SELECT username, password, name, maildir, CAST(quota AS SIGNED), {}, domain, active <> 0 FROM {name} \
                  WHERE username IN ({keys})",
                 optional("local_part", "SUBSTRING_INDEX(username, '@', 1)")
             ),
-            Table::Id => format!("SELECT row_key, uid, gid FROM vmail_id WHERE row_key IN ({keys})"),
+            Table::Id => format!("SELECT row_key, uid, gid FROM {name} WHERE row_key IN ({keys})"),
             Table::Alias => format!(
-                "SELECT address, goto, domain, {}, active <> 0 FROM alias WHERE address IN ({keys})",
+                "SELECT address, goto, domain, {}, active <> 0 FROM {name} WHERE address IN ({keys})",
                 optional("description", "''")
             ),
         }
@@ -83,8 +83,9 @@ impl Store {
     ) -> Result<(), Error> {
         for (chunk, size) in padded(keys) {
             let sql = format!(
-                "SELECT table_name, row_key, server, object_uid, object, policy, desired, password, goto, named FROM vmail_owner \
+                "SELECT table_name, row_key, server, object_uid, object, policy, desired, password, goto, named FROM {} \
                  WHERE row_key IN ({})",
+                self.names.owner(),
                 placeholders(size)
             );
             let mut found = asking(sql, chunk, size).fetch(&mut self.connection);
@@ -103,9 +104,8 @@ impl Store {
     /// [`Error::Database`] when the connection breaks.
     pub async fn owned_keys(&mut self, server: &str) -> Result<OwnedKeys, Error> {
         let mut keys = OwnedKeys::new();
-        let mut found = sqlx::query("SELECT row_key, policy FROM vmail_owner WHERE server = ?")
-            .bind(server)
-            .fetch(&mut self.connection);
+        let sql = format!("SELECT row_key, policy FROM {} WHERE server = ?", self.names.owner());
+        let mut found = sqlx::query(AssertSqlSafe(sql)).bind(server).fetch(&mut self.connection);
         while let Some(row) = found.try_next().await? {
             let (key, policy): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             if let Some(key) = Key::from_row(&key) {
@@ -120,12 +120,10 @@ impl Store {
     /// # Errors
     /// [`Error::Database`] when the connection breaks.
     pub async fn counts(&mut self, server: &str) -> Result<Counts, Error> {
-        let counts: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT table_name, COUNT(*) FROM vmail_owner WHERE server = ? GROUP BY table_name",
-        )
-        .bind(server)
-        .fetch_all(&mut self.connection)
-        .await?;
+        let owner = self.names.owner();
+        let sql = format!("SELECT table_name, COUNT(*) FROM {owner} WHERE server = ? GROUP BY table_name");
+        let counts: Vec<(String, i64)> =
+            sqlx::query_as(AssertSqlSafe(sql)).bind(server).fetch_all(&mut self.connection).await?;
         let of = |table: Table| {
             counts.iter().find(|(name, _)| name == table.as_str()).map_or(0, |(_, count)| *count)
         };

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use sqlx::mysql::MySqlConnection;
 
+use super::names::Names;
 use super::{Error, Store};
 use crate::tables::Table;
 
@@ -85,23 +86,27 @@ const READER_COLUMNS: [(&str, &str); 5] = [
 ];
 
 /// Makes `PostfixAdmin`'s tables where the database has none of those that matter; refuses one that has some.
-pub(super) async fn ensure_postfixadmin(connection: &mut MySqlConnection) -> Result<(), Error> {
-    let tables = Store::tables(connection).await?;
+pub(super) async fn ensure_postfixadmin(
+    connection: &mut MySqlConnection,
+    names: &Names,
+) -> Result<(), Error> {
+    let tables = Store::tables(connection, names).await?;
     let needed = ["domain", "mailbox", "alias"];
     let missing: Vec<_> = needed.into_iter().filter(|table| !tables.contains(*table)).collect();
     match missing.len() {
-        0 => make_alias_domain_table(connection, &tables).await,
-        3 => make_postfixadmin_tables(connection).await,
+        0 => make_alias_domain_table(connection, names, &tables).await,
+        3 => make_postfixadmin_tables(connection, names).await,
         _ => Err(Error::Unfit(missing.into_iter().map(|table| format!("table {table}")).collect())),
     }
 }
 
 /// Makes our own tables where they are missing.
-pub(super) async fn ensure_own(connection: &mut MySqlConnection) -> Result<(), Error> {
-    let there = Store::tables(connection).await?;
+pub(super) async fn ensure_own(connection: &mut MySqlConnection, names: &Names) -> Result<(), Error> {
+    let there = Store::tables(connection, names).await?;
     for (table, columns) in [("vmail_owner", OWNER_COLUMNS), (Table::Id.as_str(), ID_COLUMNS)] {
         if !there.contains(table) {
-            execute(connection, format!("CREATE TABLE IF NOT EXISTS {table} ({columns}) {CHARSET}")).await?;
+            let sql = format!("CREATE TABLE IF NOT EXISTS {} ({columns}) {CHARSET}", names.of(table));
+            execute(connection, sql).await?;
         }
     }
     Ok(())
@@ -110,31 +115,42 @@ pub(super) async fn ensure_own(connection: &mut MySqlConnection) -> Result<(), E
 /// `PostfixAdmin` had no alias domains before 2.3: Postfix looks them up all the same.
 async fn make_alias_domain_table(
     connection: &mut MySqlConnection,
+    names: &Names,
     tables: &BTreeSet<String>,
 ) -> Result<(), Error> {
     let table = postfixadmin_tables().into_iter().find(|(name, _)| *name == Table::AliasDomain.as_str());
     match table {
         Some((name, columns)) if !tables.contains(name) => {
-            execute(connection, format!("CREATE TABLE IF NOT EXISTS `{name}` ({columns}) {CHARSET}")).await
+            let sql = format!("CREATE TABLE IF NOT EXISTS {} ({columns}) {CHARSET}", names.of(name));
+            execute(connection, sql).await
         }
         _ => Ok(()),
     }
 }
 
-async fn make_postfixadmin_tables(connection: &mut MySqlConnection) -> Result<(), Error> {
+async fn make_postfixadmin_tables(connection: &mut MySqlConnection, names: &Names) -> Result<(), Error> {
     for (name, columns) in postfixadmin_tables() {
-        execute(connection, format!("CREATE TABLE IF NOT EXISTS `{name}` ({columns}) {CHARSET}")).await?;
+        // The one reference from one table to another.
+        let columns =
+            columns.replace("REFERENCES vacation ", &format!("REFERENCES {} ", names.of("vacation")));
+        let sql = format!("CREATE TABLE IF NOT EXISTS {} ({columns}) {CHARSET}", names.of(name));
+        execute(connection, sql).await?;
     }
-    let version = "INSERT IGNORE INTO config (name, value) VALUES ('version', ?)";
-    sqlx::query(version).bind(POSTFIXADMIN_VERSION).execute(connection).await?;
+    let version = format!("INSERT IGNORE INTO {} (name, value) VALUES ('version', ?)", names.of("config"));
+    sqlx::query(sqlx::AssertSqlSafe(version)).bind(POSTFIXADMIN_VERSION).execute(connection).await?;
     Ok(())
 }
 
 /// Lets `reader` read what Postfix needs.
-pub(super) async fn grant(connection: &mut MySqlConnection, reader: &str) -> Result<(), Error> {
+pub(super) async fn grant(
+    connection: &mut MySqlConnection,
+    names: &Names,
+    reader: &str,
+) -> Result<(), Error> {
     let quoted = reader.replace('\'', "''");
     for (table, columns) in READER_COLUMNS {
-        execute(connection, format!("GRANT SELECT ({columns}) ON `{table}` TO '{quoted}'@'%'")).await?;
+        let sql = format!("GRANT SELECT ({columns}) ON {} TO '{quoted}'@'%'", names.of(table));
+        execute(connection, sql).await?;
     }
     Ok(())
 }

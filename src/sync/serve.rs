@@ -107,6 +107,7 @@ async fn access(client: &Client, server: &ObjectName, endpoint: Endpoint) -> Res
         host: endpoint.host,
         port: endpoint.port,
         database: endpoint.database,
+        table_prefix: endpoint.table_prefix,
         username,
         password,
         tls,

@@ -15,6 +15,8 @@ mod faults;
 mod mail;
 mod mariadb;
 mod operator;
+mod postfixadmin;
 mod schema;
 mod smtp;
 mod store;
+mod store_faults;

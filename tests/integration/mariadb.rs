@@ -108,6 +108,7 @@ impl MariaDb {
             host: "127.0.0.1".into(),
             port: self.port,
             database: name.into(),
+            table_prefix: String::new(),
             username: format!("{name}_writer"),
             password: "writes".into(),
             tls: None,

@@ -9,13 +9,13 @@ use vmail_operator::tables::{AliasRow, DomainRow, MailboxRow, OwnerRow, Row, Tab
 
 use crate::mariadb::MariaDb;
 
-const SERVER: &str = "cluster/mail/myhost";
+pub const SERVER: &str = "cluster/mail/myhost";
 
-fn key(text: &str) -> Key {
+pub fn key(text: &str) -> Key {
     Key::from_row(text).unwrap()
 }
 
-fn domain(name: &str) -> Row {
+pub fn domain(name: &str) -> Row {
     Row::Domain(DomainRow {
         domain: name.into(),
         description: "Alpha Tester".into(),
@@ -29,7 +29,7 @@ fn domain(name: &str) -> Row {
     })
 }
 
-fn mailbox(number: usize) -> Row {
+pub fn mailbox(number: usize) -> Row {
     Row::Mailbox(MailboxRow {
         username: format!("u{number}@alpha.example.org"),
         password: "{SHA512-CRYPT}$6$x$y".into(),
@@ -42,7 +42,7 @@ fn mailbox(number: usize) -> Row {
     })
 }
 
-fn alias(address: &str, goto: String) -> Row {
+pub fn alias(address: &str, goto: String) -> Row {
     Row::Alias(AliasRow {
         address: address.into(),
         goto,
@@ -67,11 +67,11 @@ fn owner(row: &Row) -> OwnerRow {
     }
 }
 
-fn writing(rows: Vec<Row>) -> Plan {
+pub fn writing(rows: Vec<Row>) -> Plan {
     Plan { owned: rows.iter().map(owner).collect(), upserts: rows, ..Plan::default() }
 }
 
-async fn execute(connection: &mut MySqlConnection, sql: &str) {
+pub async fn execute(connection: &mut MySqlConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.unwrap();
 }
 
@@ -282,4 +282,35 @@ async fn after_a_crash_of_the_database_all_or_nothing_of_a_plan_is_there() {
     let mut store = Store::open(&access, SERVER).await.unwrap();
     let owned = store.owned_keys(SERVER).await.unwrap().len();
     assert!(owned == 0 || owned == 1000, "{owned}");
+}
+
+#[tokio::test]
+async fn a_prefix_stands_before_every_table() {
+    let mariadb = MariaDb::shared();
+    let access = Access { table_prefix: "pfa_".into(), ..mariadb.database("prefixed").await };
+    let mut root = mariadb.root(Some("prefixed")).await;
+    execute(&mut root, "CREATE TABLE alias (somebody_elses int)").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let rows = vec![
+        domain("alpha.example.org"),
+        mailbox(0),
+        alias("u0@alpha.example.org", "x@elsewhere.org".into()),
+    ];
+    store.apply(&writing(rows.clone())).await.unwrap();
+    let keys = ["alpha.example.org", "u0@alpha.example.org"].map(key);
+    let read = store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap();
+    assert_eq!((read.rows.len(), read.owners.len()), (3, 3));
+    assert_eq!(store.counts(SERVER).await.unwrap().mailboxes, 1);
+    let plain: Vec<String> = sqlx::query_scalar(
+        "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name NOT LIKE 'pfa\\_%'",
+    )
+    .fetch_all(&mut root)
+    .await
+    .unwrap();
+    assert_eq!(plain, ["alias"], "nothing without the prefix is made or used");
+    // Another prefix in the same database is another mail system: its lock is another one.
+    let other = Access { table_prefix: "other_".into(), ..access.clone() };
+    Store::open(&other, SERVER).await.unwrap().close().await;
+    let hostile = Access { table_prefix: "x` (id int); DROP TABLE `alias".into(), ..access };
+    assert!(Store::open(&hostile, SERVER).await.unwrap_err().is_unfit());
 }

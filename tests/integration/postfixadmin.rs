@@ -1,0 +1,101 @@
+//! Databases as `PostfixAdmin` makes them, of several of its versions: read and written without an error, altered nowhere.
+
+use sqlx::mysql::MySqlConnection;
+use vmail_operator::store::Store;
+use vmail_operator::tables::{AliasDomainRow, Row, SharedColumn, Table};
+
+use crate::mariadb::MariaDb;
+use crate::store::{SERVER, alias, domain, execute, key, mailbox, writing};
+
+/// Each step brings the tables from the version before to its own.
+const VERSIONS: [(&str, &str); 3] = [
+    ("1837", include_str!("fixtures/postfixadmin-1837.sql")),
+    ("1849", include_str!("fixtures/postfixadmin-1849.sql")),
+    ("1856", include_str!("fixtures/postfixadmin-1856.sql")),
+];
+
+/// What its setup and its users made before the operator came.
+const BEFORE: &str = "
+    INSERT INTO domain (domain, description, transport) VALUES ('ALL', '', ''), ('by-hand.example.org', 'José', 'virtual');
+    INSERT INTO mailbox (username, password, name, maildir, local_part, domain)
+      VALUES ('jose@by-hand.example.org', '$6$x', 'José', 'by-hand.example.org/jose/', 'jose', 'by-hand.example.org');
+    INSERT INTO alias (address, goto, domain) VALUES ('jose@by-hand.example.org', 'jose@by-hand.example.org', 'by-hand.example.org')";
+
+async fn columns(root: &mut MySqlConnection) -> Vec<(String, String, String)> {
+    sqlx::query_as(
+        "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR), CAST(column_type AS CHAR) FROM information_schema.columns \
+         WHERE table_schema = DATABASE() AND table_name NOT LIKE 'vmail%' ORDER BY 1, 2",
+    )
+    .fetch_all(root)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn every_version_is_read_and_written() {
+    let mariadb = MariaDb::shared();
+    for (number, (version, _)) in VERSIONS.iter().enumerate() {
+        let name = format!("postfixadmin_{version}");
+        let access = mariadb.database(&name).await;
+        let mut root = mariadb.root(Some(&name)).await;
+        for (_, sql) in &VERSIONS[..=number] {
+            execute(&mut root, sql).await;
+        }
+        execute(&mut root, BEFORE).await;
+        let before = columns(&mut root).await;
+
+        let mut store = Store::open(&access, SERVER).await.unwrap();
+        let has_description = *version == "1856";
+        assert_eq!(
+            store.absent_columns().contains(&(Table::Alias, SharedColumn::Description)),
+            !has_description,
+            "{version}"
+        );
+        let alias_domain = Row::AliasDomain(AliasDomainRow {
+            alias_domain: "alpha.example.org".into(),
+            target_domain: "by-hand.example.org".into(),
+            active: true,
+        });
+        let mut rows = vec![
+            domain("alpha.example.org"),
+            alias_domain,
+            mailbox(0),
+            alias("u0@alpha.example.org", "u0@alpha.example.org".into()),
+        ];
+        if let Row::Alias(row) = &mut rows[3]
+            && !has_description
+        {
+            row.description = String::new();
+        }
+        store.apply(&writing(rows.clone())).await.unwrap();
+        let keys =
+            ["alpha.example.org", "u0@alpha.example.org", "by-hand.example.org", "jose@by-hand.example.org"];
+        let keys = keys.map(key);
+        let read = store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap();
+        for row in rows {
+            assert_eq!(read.rows[&(row.table(), row.key().to_owned())], row, "{version}");
+        }
+        assert!(read.rows.contains_key(&(Table::Mailbox, "jose@by-hand.example.org".into())), "{version}");
+        assert_eq!(columns(&mut root).await, before, "{version}: nothing is altered");
+        let dated: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM mailbox WHERE created > '2020-01-01' AND modified > '2020-01-01'",
+        )
+        .fetch_one(&mut root)
+        .await
+        .unwrap();
+        assert_eq!(dated, 1, "{version}: its list of mailboxes shows when one was made");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_latin1_does_not_hold_is_refused_and_the_others_pass() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("latin1_keys").await;
+    let mut root = mariadb.root(Some("latin1_keys")).await;
+    execute(&mut root, VERSIONS[0].1).await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let refused = alias("снежана@alpha.example.org", "a@alpha.example.org".into());
+    let error = store.apply(&writing(vec![refused])).await.unwrap_err();
+    assert!(error.is_about_a_row(), "{error}");
+    store.apply(&writing(vec![mailbox(0)])).await.unwrap();
+}
