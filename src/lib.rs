@@ -13,7 +13,7 @@
 //! * [`watches`], [`sync`], [`status`]: the set loop, which joins them.
 //! * [`postfix`]: configuration as text, pure. [`server`]: the workloads of a `MailServer`.
 //! * [`agent`]: pid 1 of the Postfix pod.
-//! * [`run`]: the operator's process.
+//! * [`run`]: the operator's process. [`plugin`]: the verbs of `kubectl vmail`.
 
 pub mod agent;
 pub mod api;
@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod object;
 pub mod password;
 pub mod plan;
+pub mod plugin;
 pub mod postfix;
 pub mod report;
 pub mod routing;

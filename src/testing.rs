@@ -22,7 +22,13 @@ fn metadata(namespace: &str, name: &str, created: i64) -> Value {
     })
 }
 
-fn object<K: serde::de::DeserializeOwned>(namespace: &str, name: &str, created: i64, spec: &Value) -> K {
+/// An object of any kind of ours, made at second `created`.
+pub(crate) fn object<K: serde::de::DeserializeOwned>(
+    namespace: &str,
+    name: &str,
+    created: i64,
+    spec: &Value,
+) -> K {
     serde_json::from_value(json!({"metadata": metadata(namespace, name, created), "spec": spec})).unwrap()
 }
 

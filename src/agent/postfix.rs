@@ -58,6 +58,11 @@ pub(super) async fn reload(children: &Children, config: &Path) -> Result<(), Err
     }
 }
 
+/// Has Postfix try all deferred mail again.
+pub(super) async fn flush(children: &Children, config: &Path) -> Result<(), Error> {
+    children.output("postfix flush", &mut command(config, "flush")).await.map(|_| ())
+}
+
 /// Asks a running Postfix to end. It fails while Postfix is not quite there yet.
 ///
 /// A signal would not do: between the agent and master(8) is a shell, which would die of it alone.

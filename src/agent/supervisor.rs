@@ -23,6 +23,9 @@ use crate::postfix::CONFIG_DIRECTORY;
 /// How often the mounts are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// After a reload the daemons from before end when they are idle: within this time, as a rule.
+const RELOAD_LIMIT: Duration = Duration::from_secs(2);
+
 /// How long Postfix may take to end; the pod has 30 s.
 const STOP_LIMIT: Duration = Duration::from_secs(25);
 
@@ -155,6 +158,7 @@ impl Supervisor {
             match self.exchange(&mounted).await {
                 Ok(()) => {
                     self.running(&mounted, complaint);
+                    self.deliver_to_new_owners(&running, &mounted).await;
                     running = mounted;
                 }
                 Err(error) => {
@@ -177,6 +181,17 @@ impl Supervisor {
                 Err(error) => tracing::error!(%error, "Postfix not reloaded after an outage of the database"),
             }
             tokio::time::sleep(outage::REST).await;
+        }
+    }
+
+    /// A virtual(8) from before the reload may still have tried to deliver as the owner of before, in vain.
+    async fn deliver_to_new_owners(&self, before: &Mounted, now: &Mounted) {
+        if before.owners() == now.owners() {
+            return;
+        }
+        tokio::time::sleep(RELOAD_LIMIT).await;
+        if let Err(error) = postfix::flush(&self.children, &self.arguments.config_directory).await {
+            tracing::warn!(%error, "deferred mail not tried again");
         }
     }
 

@@ -169,7 +169,9 @@ fn postfix_workload(written: api::Postfix, images: &Images) -> PostfixWorkload {
     }
 }
 
-fn mail_store(written: api::MailStore) -> MailStore {
+/// The mail store with every default.
+#[must_use]
+pub fn mail_store(written: api::MailStore) -> MailStore {
     let volume = match written.existing_claim {
         Some(claim) => MailVolume::Existing(claim),
         None => MailVolume::New(VolumeRequest {

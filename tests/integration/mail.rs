@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use crate::smtp::Session;
 
 const NAMESPACE: &str = "mail";
-const LIMIT: Duration = Duration::from_mins(3);
+pub const LIMIT: Duration = Duration::from_mins(3);
 
-fn tool(name: &str) -> Command {
+pub fn tool(name: &str) -> Command {
     let directory = std::env::var("VMAIL_BIN_DIR").expect("VMAIL_BIN_DIR is not set: `make test` sets it");
     let mut command = Command::new(Path::new(&directory).join(name));
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command
 }
 
-fn kubectl(arguments: &[&str]) -> Output {
+pub fn kubectl(arguments: &[&str]) -> Output {
     tool("kubectl").args(["--request-timeout=60s", "-n", NAMESPACE]).args(arguments).output().unwrap()
 }
 
-fn must(output: &Output, what: &str) -> String {
+pub fn must(output: &Output, what: &str) -> String {
     assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -35,7 +35,7 @@ fn apply(yaml: &str) {
     std::fs::remove_file(path).unwrap();
 }
 
-fn await_true(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
+pub fn await_true(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < limit, "not within {limit:?}: {what}\n{}", state());
@@ -60,7 +60,7 @@ fn state() -> String {
         .join("\n")
 }
 
-fn install() {
+pub fn install() {
     // The operator's rights are in this namespace only, so it has to be there first.
     apply(
         "{apiVersion: v1, kind: Namespace, metadata: {name: mail, labels: {pod-security.kubernetes.io/enforce: baseline}}}",
@@ -88,7 +88,7 @@ fn install() {
     }
 }
 
-fn ready(object: &str) -> bool {
+pub fn ready(object: &str) -> bool {
     let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
     kubectl(&["get", object, "-o", path]).stdout == b"True"
 }

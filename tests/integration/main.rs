@@ -15,6 +15,7 @@ mod faults;
 mod mail;
 mod mariadb;
 mod operator;
+mod plugin;
 mod postfixadmin;
 mod schema;
 mod smtp;

@@ -198,7 +198,7 @@ async fn altered(access: &Access, mariadb: &MariaDb) -> Vec<(String, String)> {
     let mut root = mariadb.root(Some(&access.database)).await;
     sqlx::query_as(
         "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
-         WHERE table_schema = DATABASE() AND table_name NOT IN ('vmail_owner', 'alias_domain') ORDER BY 1, 2",
+         WHERE table_schema = DATABASE() AND table_name NOT IN ('vmail_owner', 'vmail_id', 'alias_domain') ORDER BY 1, 2",
     )
     .fetch_all(&mut root)
     .await

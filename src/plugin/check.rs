@@ -1,0 +1,236 @@
+//! Whether a mail system works: the seed's verification against the live pod.
+//!
+//! This file asks; the rooms below judge the answers, without IO. Nothing is changed, and no mail is sent.
+
+mod configuration;
+mod lookups;
+mod report;
+mod smtp;
+mod store;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::command::Error;
+use super::declared::Declared;
+use super::explain::explain;
+use super::explanation::Outcome;
+use super::list::declared;
+use super::pod::PostfixPod;
+use super::rows::Rows;
+use crate::api::{Address, MailServer};
+use crate::index::rows::{Kind, ObjectId};
+use crate::object::ObjectName;
+use crate::postfix::{CONFIG_DIRECTORY, MAIN_CF, MASTER_CF};
+use crate::server::build::names::{self, Component};
+use crate::server::validate::{MailStore, mail_store};
+
+pub use report::{Check, Report};
+
+/// Checks the `MailServer` called `name`.
+///
+/// # Errors
+/// [`Error`] where the checks can't be run.
+pub async fn check(client: &Client, name: &ObjectName) -> Result<Report, Error> {
+    let server = mail_server(client, name).await?;
+    let declared = declared(client, None, &name.namespace).await?;
+    let rendered = rendered(client, name).await?;
+    let checked = Checked {
+        sample: sample(&declared, name),
+        store: mail_store(server.spec.mail_store.clone().unwrap_or_default()),
+        trusts_networks: server
+            .spec
+            .postfix
+            .as_ref()
+            .is_some_and(|postfix| postfix.trusted_networks.is_some()),
+        declared,
+        rendered,
+    };
+    let mut report = Report { server: name.to_string(), checks: vec![checked.status(name)] };
+    let pods = pods(client, name).await?;
+    report.checks.extend(
+        pods.is_empty().then(|| Check::failed("pod", "there is none: see `kubectl describe statefulset`")),
+    );
+    for (pod, ready) in pods {
+        report.checks.extend(checked.pod(&pod, ready).await?);
+    }
+    Ok(report)
+}
+
+async fn mail_server(client: &Client, name: &ObjectName) -> Result<MailServer, Error> {
+    let api: Api<MailServer> = Api::namespaced(client.clone(), &name.namespace);
+    let server = api.get_opt(&name.name).await.map_err(Error::api(format!("reading MailServer {name}")))?;
+    server.ok_or_else(|| {
+        Error::Missing(format!("there is no MailServer {name}: name another, or its namespace with -n"))
+    })
+}
+
+/// The configuration as the operator rendered it.
+async fn rendered(client: &Client, name: &ObjectName) -> Result<BTreeMap<String, String>, Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &name.namespace);
+    let config_map = names::postfix(&name.name);
+    let found =
+        api.get_opt(&config_map).await.map_err(Error::api(format!("reading ConfigMap {config_map}")))?;
+    found.and_then(|found| found.data).ok_or_else(|| {
+        Error::Missing(format!(
+            "there is no ConfigMap {config_map}: the operator has not rendered one, see the MailServer's conditions"
+        ))
+    })
+}
+
+/// The server's Postfix pods, and whether they are ready.
+async fn pods(client: &Client, name: &ObjectName) -> Result<Vec<(PostfixPod, bool)>, Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &name.namespace);
+    let parameters = ListParams::default().labels(&Component::Postfix.selector(&name.name));
+    let list = api.list(&parameters).await.map_err(Error::api("listing pods"))?;
+    Ok(list
+        .into_iter()
+        .map(|pod| (PostfixPod::new(client, &name.namespace, pod.name_any()), is_ready(&pod)))
+        .collect())
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// The first mailbox that is in place and whose mail arrives: what is asked about it has a known answer.
+fn sample(declared: &Declared, server: &ObjectName) -> Option<Address> {
+    let index = &declared.index;
+    let mut names = index.names(Kind::Mailbox);
+    names.sort_unstable();
+    names
+        .into_iter()
+        .filter_map(|name| {
+            let address = index.mailbox(&name)?.address.clone();
+            let status = declared.status(&ObjectId { kind: Kind::Mailbox, name })?;
+            (status.doubt().is_none() && index.server_of(address.domain()) == Some(server)).then_some(address)
+        })
+        .find(|address| {
+            let verdict = explain(declared, address).verdict;
+            let rows = Rows { index, server };
+            verdict.outcome == Outcome::Accepted
+                && rows.mailbox(address.as_str()).is_some()
+                && rows.domain(address.domain()).is_some_and(|domain| !domain.row.backupmx)
+        })
+}
+
+/// What the checks compare with.
+struct Checked {
+    declared: Declared,
+    rendered: BTreeMap<String, String>,
+    store: MailStore,
+    trusts_networks: bool,
+    sample: Option<Address>,
+}
+
+impl Checked {
+    fn status(&self, name: &ObjectName) -> Check {
+        match self.declared.server(name).and_then(|(_, status)| status.doubt()) {
+            None => Check::ok("status", format!("MailServer {name} is Ready")),
+            Some(doubt) => Check::failed("status", doubt),
+        }
+    }
+
+    fn rendered(&self, file: &str) -> &str {
+        self.rendered.get(file).map_or("", String::as_str)
+    }
+
+    async fn pod(&self, pod: &PostfixPod, ready: bool) -> Result<Vec<Check>, Error> {
+        if !ready {
+            let message =
+                format!("it is not ready: see `kubectl describe pod {0}` and `kubectl logs {0}`", pod.name);
+            return Ok(vec![Check::failed("pod", message).of(&pod.name)]);
+        }
+        let mut checks = vec![Check::ok("pod", "it is ready"), self.configuration(pod).await?];
+        checks.extend(self.queries(pod).await?);
+        checks.extend(self.lookups(pod).await?);
+        checks.extend(self.smtp(pod).await?);
+        checks.extend(self.mail_store(pod).await?);
+        Ok(checks.into_iter().map(|check| check.of(&pod.name)).collect())
+    }
+
+    async fn configuration(&self, pod: &PostfixPod) -> Result<Check, Error> {
+        let main = pod.run(&["postconf", "-c", CONFIG_DIRECTORY, "-n"]).await?;
+        let master = pod.run(&["cat", &format!("{CONFIG_DIRECTORY}/{MASTER_CF}")]).await?;
+        let files = [(MAIN_CF, &main), (MASTER_CF, &master)];
+        if let Some((file, said)) = files.into_iter().find(|(_, said)| said.code != 0) {
+            return Ok(Check::failed("postconf", format!("{file} can't be read: {}", said.stderr)));
+        }
+        let mut differences = configuration::differences(self.rendered(MAIN_CF), &main.stdout);
+        if self.rendered(MASTER_CF).trim_end() != master.stdout {
+            differences.push(format!("{MASTER_CF} is not as rendered"));
+        }
+        Ok(configuration::judge(self.rendered(MAIN_CF), &differences))
+    }
+
+    /// The seed reads the query log. What can be had from here are the queries that Postfix was given.
+    async fn queries(&self, pod: &PostfixPod) -> Result<Option<Check>, Error> {
+        let rendered = configuration::queries(&self.rendered);
+        if rendered.is_empty() {
+            return Ok(None);
+        }
+        let mut running = BTreeMap::new();
+        for file in rendered.keys() {
+            // Only this line: the file holds the password too.
+            let said = pod.run(&["grep", "^query = ", &format!("{CONFIG_DIRECTORY}/{file}")]).await?;
+            running.insert(*file, said.stdout);
+        }
+        Ok(Some(configuration::judge_queries(&rendered, &running)))
+    }
+
+    async fn lookups(&self, pod: &PostfixPod) -> Result<Vec<Check>, Error> {
+        let Some(address) = &self.sample else {
+            let message = "no mailbox is in place, so there is nothing to look up: declare one";
+            return Ok(vec![Check::failed("look-ups", message)]);
+        };
+        let Some(server) = self.declared.index.server_of(address.domain()) else { return Ok(Vec::new()) };
+        let rows = Rows { index: &self.declared.index, server };
+        let command = [&["postconf", "-c", CONFIG_DIRECTORY, "-x"][..], &lookups::PARAMETERS].concat();
+        let parameters = pod.run(&command).await?;
+        let mut checks = Vec::new();
+        for lookup in lookups::plan(&parameters.stdout, rows, address) {
+            let mut answers = Vec::new();
+            for map in &lookup.maps {
+                answers.push(pod.run(&["postmap", "-c", CONFIG_DIRECTORY, "-q", &lookup.key, map]).await?);
+            }
+            checks.push(lookup.judge(&answers));
+        }
+        Ok(checks)
+    }
+
+    async fn smtp(&self, pod: &PostfixPod) -> Result<Vec<Check>, Error> {
+        let questions = smtp::questions(&self.declared, self.sample.as_ref(), self.trusts_networks);
+        let stream = pod.connect(25).await?;
+        Ok(smtp::ask(stream, &questions).await)
+    }
+
+    async fn mail_store(&self, pod: &PostfixPod) -> Result<Vec<Check>, Error> {
+        let path = self.store.path.as_str();
+        let owner = pod.run(&["stat", "-c", "%u:%g", path]).await?;
+        let mut checks = vec![store::judge_owner((self.store.uid, self.store.gid), path, &owner)];
+        for volume in [path, "/var/spool/postfix"] {
+            let bytes = pod.run(&["df", "-P", "-B1", volume]).await?;
+            let inodes = pod.run(&["df", "-P", "-i", volume]).await?;
+            checks.push(store::judge_space(volume, &bytes, &inodes));
+        }
+        checks.extend(self.mailbox_owner(pod).await?);
+        Ok(checks)
+    }
+
+    /// The mailbox's directory, once it has had mail.
+    async fn mailbox_owner(&self, pod: &PostfixPod) -> Result<Option<Check>, Error> {
+        let Some(address) = &self.sample else { return Ok(None) };
+        let Some(server) = self.declared.index.server_of(address.domain()) else { return Ok(None) };
+        let rows = Rows { index: &self.declared.index, server };
+        let Some(mailbox) = rows.mailbox(address.as_str()) else { return Ok(None) };
+        let owner = rows.owner(&mailbox.row).unwrap_or((self.store.uid, self.store.gid));
+        let path = format!("{}/{}", self.store.path, mailbox.row.maildir);
+        let said = pod.run(&["stat", "-c", "%u:%g", &path]).await?;
+        let is_there = said.code == 0;
+        Ok(is_there.then(|| store::judge_owner(owner, &path, &said)))
+    }
+}
