@@ -5,7 +5,7 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use super::Error;
@@ -19,13 +19,22 @@ const MAILBOX_MODE: u32 = 0o700;
 
 const MBOX_MODE: u32 = 0o600;
 
-/// Makes all of `owners` below `base`, or corrects their owner; never of what is in them.
+/// Makes all of `owners` below `base`, or corrects their owner; never of what is in them. Lets every user pass through
+/// `base` then.
 pub(super) fn make(base: &Path, owners: &[MailOwner]) -> Result<(), Error> {
+    if !owners.is_empty() {
+        open_to_all(base).map_err(Error::file(base))?;
+    }
     for owner in owners {
         let path = base.join(owner.path.trim_end_matches('/'));
         make_one(&path, owner).map_err(Error::file(&path))?;
     }
     Ok(())
+}
+
+fn open_to_all(base: &Path) -> io::Result<()> {
+    let mode = std::fs::metadata(base)?.mode() & 0o7777;
+    std::fs::set_permissions(base, Permissions::from_mode(mode | 0o001))
 }
 
 fn make_one(path: &Path, MailOwner { path: name, uid, gid }: &MailOwner) -> io::Result<()> {
@@ -54,8 +63,6 @@ fn mbox(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     #[test]
@@ -69,6 +76,7 @@ mod tests {
         for _ in 0..2 {
             make(base.path(), &owners).unwrap();
             let mode = |name: &str| std::fs::metadata(base.path().join(name)).unwrap().mode() & 0o7777;
+            assert_eq!(mode("") & 0o001, 0o001, "other users pass through");
             assert_eq!([mode("a.org"), mode("a.org/bob"), mode("a.org/mbox")], [0o711, 0o700, 0o600]);
             std::fs::write(base.path().join("a.org/mbox"), "mail").unwrap();
         }

@@ -4,6 +4,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::columns::Columns;
+use super::dialect::Dialect;
 use super::names::Names;
 use super::statement::{pieces, placeholders};
 use super::{Arguments, Error, Store};
@@ -23,16 +24,17 @@ impl Store {
             return Ok(());
         }
         self.ids_in_use |= plan.upserts.iter().any(|row| row.table() == Table::Id);
+        let writer = Writer { names: &self.names, dialect: self.dialect, columns: &self.columns };
         let mut transaction = self.connection.begin().await?;
         for table in Table::ALL {
             let rows: Vec<&Row> = plan.upserts.iter().filter(|row| row.table() == table).collect();
-            upsert(&mut transaction, &self.names, &self.columns, table, &rows).await?;
+            upsert(&mut transaction, &writer, table, &rows).await?;
         }
         for table in Table::ALL.into_iter().rev() {
             let keys: Vec<&RowId> = plan.deletes.iter().filter(|id| id.0 == table).collect();
             delete(&mut transaction, &self.names, table, &keys).await?;
         }
-        own(&mut transaction, &self.names, &plan.owned).await?;
+        own(&mut transaction, &writer, &plan.owned).await?;
         disown(&mut transaction, &self.names, &plan.disowned).await?;
         if self.columns.has("log", "action") {
             log(&mut transaction, &self.names, &plan.log).await?;
@@ -41,6 +43,27 @@ impl Store {
         Ok(())
     }
 }
+
+/// How statements name tables and values.
+struct Writer<'a> {
+    names: &'a Names,
+    dialect: Dialect,
+    columns: &'a Columns,
+}
+
+/// The columns of `vmail_owner`, its key first.
+const OWNER_COLUMNS: [&str; 10] = [
+    "row_key",
+    "table_name",
+    "server",
+    "object_uid",
+    "object",
+    "policy",
+    "desired",
+    "password",
+    "goto",
+    "named",
+];
 
 /// Columns that are written, and the SQL value of each: `?`, or an expression without a parameter.
 fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)> {
@@ -70,8 +93,7 @@ fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)>
 
 async fn upsert(
     connection: &mut MySqlConnection,
-    names_of: &Names,
-    columns: &Columns,
+    Writer { names: names_of, dialect, columns }: &Writer<'_>,
     table: Table,
     rows: &[&Row],
 ) -> Result<(), Error> {
@@ -80,14 +102,13 @@ async fn upsert(
     let values = format!("({})", written.iter().map(|(_, value)| *value).collect::<Vec<_>>().join(","));
     // The key and the time of creation stay as they are.
     let changed = written.iter().skip(1).filter(|(column, _)| *column != "created");
-    // MariaDB has no row alias, MySQL only deprecates VALUES(): it is the one form that both take.
-    let updates =
-        changed.map(|(column, _)| format!("{column}=VALUES({column})")).collect::<Vec<_>>().join(",");
+    let updates = dialect.updates(changed.map(|(column, _)| *column));
     for piece in pieces(rows, |row| size(row)) {
         let rows = vec![values.as_str(); piece.len()].join(",");
         let sql = format!(
-            "INSERT INTO {} ({names}) VALUES {rows} ON DUPLICATE KEY UPDATE {updates}",
-            names_of.table(table)
+            "INSERT INTO {} ({names}) VALUES {rows}{} ON DUPLICATE KEY UPDATE {updates}",
+            names_of.table(table),
+            dialect.alias()
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for row in piece {
@@ -167,14 +188,19 @@ async fn delete(
     Ok(())
 }
 
-async fn own(connection: &mut MySqlConnection, names: &Names, owners: &[OwnerRow]) -> Result<(), Error> {
+async fn own(
+    connection: &mut MySqlConnection,
+    Writer { names, dialect, .. }: &Writer<'_>,
+    owners: &[OwnerRow],
+) -> Result<(), Error> {
     for piece in pieces(owners, |owner| owner.goto.len() + 1024) {
         let rows = vec!["(?,?,?,?,?,?,?,?,?,?)"; piece.len()].join(",");
         let sql = format!(
-            "INSERT INTO {} (row_key, table_name, server, object_uid, object, policy, desired, password, goto, named) VALUES {rows} \
-             ON DUPLICATE KEY UPDATE server=VALUES(server), object_uid=VALUES(object_uid), object=VALUES(object), \
-             policy=VALUES(policy), desired=VALUES(desired), password=VALUES(password), goto=VALUES(goto), named=VALUES(named)",
-            names.owner()
+            "INSERT INTO {} ({}) VALUES {rows}{} ON DUPLICATE KEY UPDATE {}",
+            names.owner(),
+            OWNER_COLUMNS.join(","),
+            dialect.alias(),
+            dialect.updates(OWNER_COLUMNS.into_iter().skip(2))
         );
         let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, owner| {
             query

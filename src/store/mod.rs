@@ -6,6 +6,7 @@
 
 mod apply;
 mod columns;
+mod dialect;
 mod names;
 mod read;
 mod schema;
@@ -14,12 +15,15 @@ mod statement;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sqlx::mysql::{MySql, MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sqlx::mysql::{
+    MySql, MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode,
+};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection};
 
 use crate::tables::{SharedColumn, Table};
 use columns::Columns;
+use dialect::Dialect;
 use names::Names;
 
 /// A statement with some of its parameters.
@@ -46,16 +50,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether one row's content was refused, so that the others of the same plan may pass: wrong or too long data,
-    /// a broken constraint. SQLSTATE classes 22 and 23.
+    /// Whether one row's content was refused, so that the others of the same plan may pass: wrong or too long data, a
+    /// broken constraint. SQLSTATE classes 22 and 23, and text that a column's character set doesn't hold, for which `MySQL`
+    /// has no class.
     #[must_use]
     pub fn is_about_a_row(&self) -> bool {
-        match self {
-            Self::Database(sqlx::Error::Database(error)) => {
-                error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"))
-            }
-            _ => false,
-        }
+        const NOT_IN_CHARACTER_SET: [u16; 2] = [1366, 3988];
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        let number = error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number);
+        NOT_IN_CHARACTER_SET.contains(&number)
+            || error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"))
     }
 
     /// Whether the database answered and is not one that can be used: nothing to retry soon.
@@ -116,6 +120,7 @@ impl Access {
 pub struct Store {
     connection: MySqlConnection,
     names: Names,
+    dialect: Dialect,
     columns: Columns,
     /// Whether anything is in `vmail_id`: most servers have one owner for all mail, and need not ask.
     ids_in_use: bool,
@@ -143,7 +148,9 @@ impl Store {
         }
         let count = format!("SELECT COUNT(*) FROM {}", names.table(Table::Id));
         let ids: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await?;
-        Ok(Self { connection, names, columns, ids_in_use: ids > 0 })
+        let version: String =
+            sqlx::query_scalar("SELECT CAST(VERSION() AS CHAR)").fetch_one(&mut connection).await?;
+        Ok(Self { connection, names, dialect: Dialect::of(&version), columns, ids_in_use: ids > 0 })
     }
 
     /// Names of all tables of the database that have the prefix, without it.

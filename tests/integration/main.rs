@@ -19,5 +19,6 @@ mod plugin;
 mod postfixadmin;
 mod schema;
 mod smtp;
+mod stateful;
 mod store;
 mod store_faults;

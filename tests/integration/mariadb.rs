@@ -1,7 +1,8 @@
-//! A MariaDB of Debian's package `mariadb-server-core`, for as long as a test needs it.
+//! A database server for as long as a test needs it: Debian's `mariadb-server-core`, or, with `VMAIL_DATABASE_ROOT`, what is
+//! installed in that directory (another MariaDB, or MySQL).
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -14,8 +15,93 @@ use vmail_operator::store::Access;
 /// A running server; it ends when the last test lets go of it.
 pub struct MariaDb {
     server: Child,
+    program: Program,
     port: u16,
     directory: TempDir,
+}
+
+/// What is run, and where it is installed.
+struct Program {
+    root: Option<PathBuf>,
+}
+
+impl Program {
+    fn chosen() -> Self {
+        Self { root: std::env::var_os("VMAIL_DATABASE_ROOT").map(PathBuf::from) }
+    }
+
+    /// MySQL, which comes without MariaDB's programs.
+    fn is_mysql(&self) -> bool {
+        self.root.as_ref().is_some_and(|root| !root.join("usr/sbin/mariadbd").exists())
+    }
+
+    fn directory(&self) -> TempDir {
+        match &self.root {
+            Some(root) => TempDir::new_in(root.join("tmp")).unwrap(),
+            None => TempDir::new().unwrap(),
+        }
+    }
+
+    /// A path as the program sees it.
+    fn inside(&self, path: &Path) -> String {
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        Path::new("/").join(path.strip_prefix(root).unwrap()).display().to_string()
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = match &self.root {
+            Some(root) => {
+                let mut command = Command::new("chroot");
+                command.arg(root).arg(name);
+                command
+            }
+            None => Command::new(name),
+        };
+        command.arg("--no-defaults").arg("--user=root").stdin(Stdio::null());
+        command
+    }
+
+    fn install(&self, directory: &Path) {
+        let data = format!("--datadir={}", self.inside(&directory.join("data")));
+        let mut command = if self.is_mysql() {
+            let mut command = self.command("mysqld");
+            command.arg("--initialize-insecure");
+            command
+        } else {
+            let mut command = self.command("mariadb-install-db");
+            // A directory without a network configuration doesn't know its host name, and need not.
+            command.args(["--skip-test-db", "--auth-root-authentication-method=normal", "--force"]);
+            command.arg(format!("--tmpdir={}", self.inside(directory)));
+            command
+        };
+        let install = command.arg(data).output().expect("`make test` installs the database servers");
+        assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
+        let root = "CREATE USER IF NOT EXISTS root@'127.0.0.1'; GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;";
+        std::fs::write(directory.join("init.sql"), root.replace("; ", ";\n")).unwrap();
+    }
+
+    fn spawn(&self, directory: &Path, port: u16) -> Child {
+        let file = |name: &str| self.inside(&directory.join(name));
+        let mut command = self.command(if self.is_mysql() { "mysqld" } else { "mariadbd" });
+        if self.is_mysql() {
+            command.args(["--mysqlx=0", &format!("--init-file={}", file("init.sql"))]);
+        }
+        command
+            .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2"])
+            .arg("--sql-mode=STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY")
+            .arg(format!("--datadir={}", file("data")))
+            .arg(format!("--tmpdir={}", file("data")))
+            .arg(format!("--socket={}", file("data/socket")))
+            .arg(format!("--pid-file={}", file("data/pid")))
+            .arg(format!("--port={port}"))
+            .arg(format!("--ssl-ca={}", file("ca.crt")))
+            .arg(format!("--ssl-cert={}", file("server.crt")))
+            .arg(format!("--ssl-key={}", file("server.key")))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("`make test` installs the database servers")
+    }
 }
 
 static RUNNING: Mutex<Weak<MariaDb>> = Mutex::new(Weak::new());
@@ -33,24 +119,12 @@ impl MariaDb {
 
     /// A server of this test's own, to be mistreated.
     pub fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let data = directory.path().join("data");
-        let install = Command::new("mariadb-install-db")
-            .args([
-                "--no-defaults",
-                "--user=root",
-                "--skip-test-db",
-                "--auth-root-authentication-method=normal",
-            ])
-            .arg(format!("--datadir={}", data.display()))
-            .arg(format!("--tmpdir={}", directory.path().display()))
-            .stdin(Stdio::null())
-            .output()
-            .expect("mariadb-install-db: `make test` installs mariadb-server-core");
-        assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
+        let program = Program::chosen();
+        let directory = program.directory();
+        program.install(directory.path());
         certificates(directory.path());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { server: spawn(&data, port), port, directory };
+        let server = Self { server: program.spawn(directory.path(), port), program, port, directory };
         server.wait();
         server
     }
@@ -76,7 +150,7 @@ impl MariaDb {
 
     /// Starts a stopped server again on the same data.
     pub fn restart(&mut self) {
-        self.server = spawn(&self.directory.path().join("data"), self.port);
+        self.server = self.program.spawn(self.directory.path(), self.port);
         self.wait();
     }
 
@@ -97,8 +171,9 @@ impl MariaDb {
         for sql in [
             format!("DROP DATABASE IF EXISTS {name}"),
             format!("CREATE DATABASE {name} CHARACTER SET latin1"),
-            format!("CREATE OR REPLACE USER {name}_writer@'%' IDENTIFIED BY 'writes'"),
-            format!("CREATE OR REPLACE USER {name}_reader@'%' IDENTIFIED BY 'reads'"),
+            format!("DROP USER IF EXISTS {name}_writer@'%', {name}_reader@'%'"),
+            format!("CREATE USER {name}_writer@'%' IDENTIFIED BY 'writes'"),
+            format!("CREATE USER {name}_reader@'%' IDENTIFIED BY 'reads'"),
             format!("GRANT ALL ON {name}.* TO {name}_writer@'%' WITH GRANT OPTION"),
         ] {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut root).await.unwrap();
@@ -133,23 +208,4 @@ fn certificates(directory: &Path) {
         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out server.crt";
     let made = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
-fn spawn(data: &Path, port: u16) -> Child {
-    let socket = data.join("socket");
-    let directory = data.parent().unwrap();
-    Command::new("mariadbd")
-        .args(["--no-defaults", "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve"])
-        .args(["--innodb-flush-log-at-trx-commit=2", "--sql-mode=STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY"])
-        .arg(format!("--datadir={}", data.display()))
-        .arg(format!("--tmpdir={}", data.display()))
-        .arg(format!("--socket={}", socket.display()))
-        .arg(format!("--port={port}"))
-        .arg(format!("--ssl-cert={}", directory.join("server.crt").display()))
-        .arg(format!("--ssl-key={}", directory.join("server.key").display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("mariadbd: `make test` installs mariadb-server-core")
 }

@@ -2,7 +2,7 @@
 
 use sqlx::mysql::MySqlConnection;
 use vmail_operator::store::Store;
-use vmail_operator::tables::{AliasDomainRow, Row, SharedColumn, Table};
+use vmail_operator::tables::{AliasDomainRow, MailboxRow, Row, SharedColumn, Table};
 
 use crate::mariadb::MariaDb;
 use crate::store::{SERVER, alias, domain, execute, key, mailbox, writing};
@@ -88,14 +88,40 @@ async fn every_version_is_read_and_written() {
 }
 
 #[tokio::test]
-async fn a_key_that_latin1_does_not_hold_is_refused_and_the_others_pass() {
+async fn a_name_that_a_latin1_column_does_not_hold_is_refused_and_the_others_pass() {
     let mariadb = MariaDb::shared();
-    let access = mariadb.database("latin1_keys").await;
-    let mut root = mariadb.root(Some("latin1_keys")).await;
+    let access = mariadb.database("latin1_name").await;
+    let mut root = mariadb.root(Some("latin1_name")).await;
     execute(&mut root, VERSIONS[0].1).await;
+    execute(&mut root, "ALTER TABLE mailbox MODIFY name varchar(255) CHARACTER SET latin1 NOT NULL").await;
     let mut store = Store::open(&access, SERVER).await.unwrap();
-    let refused = alias("снежана@alpha.example.org", "a@alpha.example.org".into());
+    let Row::Mailbox(row) = mailbox(1) else { unreachable!() };
+    let refused = Row::Mailbox(MailboxRow { name: "Снежана".into(), ..row });
     let error = store.apply(&writing(vec![refused])).await.unwrap_err();
     assert!(error.is_about_a_row(), "{error}");
     store.apply(&writing(vec![mailbox(0)])).await.unwrap();
+}
+
+/// MySQL keeps a count of warnings for each statement; MariaDB, which deprecates nothing that is used, does not by default.
+#[tokio::test]
+async fn no_statement_is_deprecated() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("warned").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let rows = vec![
+        domain("alpha.example.org"),
+        mailbox(0),
+        alias("u0@alpha.example.org", "x@elsewhere.org".into()),
+    ];
+    store.apply(&writing(rows)).await.unwrap();
+    store.read(&[&key("alpha.example.org"), &key("u0@alpha.example.org")]).await.unwrap();
+    let mut root = mariadb.root(Some("warned")).await;
+    let warned: Vec<String> = sqlx::query_scalar(
+        "SELECT CAST(digest_text AS CHAR) FROM performance_schema.events_statements_summary_by_digest \
+         WHERE schema_name = 'warned' AND sum_warnings > 0 AND (digest_text LIKE 'INSERT%' OR digest_text LIKE 'SELECT%' OR digest_text LIKE 'DELETE%')",
+    )
+    .fetch_all(&mut root)
+    .await
+    .unwrap();
+    assert!(warned.is_empty(), "{warned:?}");
 }
