@@ -74,13 +74,13 @@ fn every_way_of_the_seed_is_explained(plugin: &Plugin) {
         ("nobody@alpha.example.org", 1, &["refused with 550 5.1.1 <nobody@alpha.example.org>"]),
         ("someone@elsewhere.example.net", 1, &["refused with 554 5.7.1"]),
     ] {
-        let (exit, said) = plugin.ask(&["explain", address]);
+        let (exit, said) = plugin.ask(&["explain", address, "-n", "mail"]);
         assert_eq!(exit, code, "{said}");
         for words in words {
             assert!(said.contains(words), "{words:?} is not in\n{said}");
         }
     }
-    let output = plugin.run(&["explain", "bob@alpha.example.org", "-o", "json"]);
+    let output = plugin.run(&["explain", "bob@alpha.example.org", "-n", "mail", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["verdict"]["destinations"][0]["way"], "Delivered");
 }
