@@ -4,11 +4,9 @@
 
 DATABASES=$CACHE/databases
 
-# make_database NAME SUITE PACKAGE: unpacks it, if it is not there.
+# make_database NAME SUITE PACKAGES: unpacks them, if they are not there.
 make_database() {
-	local name=$1
-	[ -e "$DATABASES/$name/complete" ] ||
-		step "$LOGS/database-$name.log" "database server $name (Debian $2)" with_lock "$CACHE/databases.lock" make_database_now "$@"
+	with_lock "$CACHE/databases.lock" make_database_now "$@"
 }
 
 make_database_now() {
