@@ -77,8 +77,10 @@ pub struct Terms<'a> {
 /// What is to be done, in one transaction.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Plan {
-    /// Rows to insert or to bring to this content.
-    pub upserts: Vec<Row>,
+    /// Rows that are not there: if somebody has made one in the meantime, the database refuses it.
+    pub inserts: Vec<Row>,
+    /// Rows that are there, to be brought to this content.
+    pub updates: Vec<Row>,
     /// Rows to delete.
     pub deletes: Vec<RowId>,
     /// Ownership to record.
@@ -87,7 +89,7 @@ pub struct Plan {
     pub disowned: Vec<RowId>,
     /// One row of `PostfixAdmin`'s log for each change.
     pub log: Vec<LogRow>,
-    /// Rows that somebody else changed or removed since we wrote them: among the upserts with [`Drift::Correct`].
+    /// Rows that somebody else changed or removed since we wrote them: among the inserts and updates with [`Drift::Correct`].
     pub drifted: Vec<RowId>,
 }
 
@@ -95,7 +97,8 @@ impl Plan {
     /// Whether the database is as it should be.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.upserts.is_empty()
+        self.inserts.is_empty()
+            && self.updates.is_empty()
             && self.deletes.is_empty()
             && self.owned.is_empty()
             && self.disowned.is_empty()
@@ -103,8 +106,9 @@ impl Plan {
 
     /// Adds another plan to this one.
     pub fn merge(&mut self, other: Self) {
-        let Self { upserts, deletes, owned, disowned, log, drifted } = other;
-        self.upserts.extend(upserts);
+        let Self { inserts, updates, deletes, owned, disowned, log, drifted } = other;
+        self.inserts.extend(inserts);
+        self.updates.extend(updates);
         self.deletes.extend(deletes);
         self.owned.extend(owned);
         self.disowned.extend(disowned);
@@ -294,8 +298,7 @@ impl KeyPlanner<'_> {
                     return Some(Verdict::new(&want.object, Reason::DriftDetected, DRIFT_LEFT));
                 }
             }
-            self.log(if current.is_some() { Change::Edit } else { Change::Create }, row.table());
-            self.plan.upserts.push(row);
+            self.put(current, row);
         }
         if owner != Some(&ownership) {
             self.plan.owned.push(ownership);
@@ -378,11 +381,21 @@ impl KeyPlanner<'_> {
             DeletionPolicy::Retain => {}
             DeletionPolicy::Delete => self.delete(&id),
             DeletionPolicy::Disable => {
-                self.log(Change::Edit, table);
-                self.plan.upserts.extend(disabled(row));
+                if let Some(disabled) = disabled(row) {
+                    self.put(Some(row), disabled);
+                }
             }
         }
         self.plan.disowned.push(id);
+    }
+
+    /// Has a row that differs from the current one written, and logged.
+    fn put(&mut self, current: Option<&Row>, row: Row) {
+        self.log(current.map_or(Change::Create, |current| Change::between(current, &row)), row.table());
+        match current {
+            Some(_) => self.plan.updates.push(row),
+            None => self.plan.inserts.push(row),
+        }
     }
 
     fn delete(&mut self, id: &RowId) {
@@ -442,23 +455,29 @@ fn split(goto: &str) -> impl Iterator<Item = &str> {
     goto.split(',').map(str::trim).filter(|target| !target.is_empty())
 }
 
+/// The row switched off; `None` where it is, or can't be.
 fn disabled(row: &Row) -> Option<Row> {
     let mut row = row.clone();
-    let active = match &mut row {
-        Row::Domain(row) => &mut row.active,
-        Row::AliasDomain(row) => &mut row.active,
-        Row::Mailbox(row) => &mut row.active,
-        Row::Alias(row) => &mut row.active,
-        Row::Id(_) => return None,
-    };
-    std::mem::replace(active, false).then_some(row)
+    std::mem::replace(row.active_mut()?, false).then_some(row)
 }
 
 #[derive(Clone, Copy)]
 enum Change {
     Create,
     Edit,
+    /// Switched on or off, and nothing else.
+    State,
     Delete,
+}
+
+impl Change {
+    fn between(current: &Row, row: &Row) -> Self {
+        let mut switched = row.clone();
+        if let Some(active) = switched.active_mut() {
+            *active = !*active;
+        }
+        if switched == *current { Self::State } else { Self::Edit }
+    }
 }
 
 /// `None` for our own table, of which `PostfixAdmin` knows nothing.
@@ -468,10 +487,14 @@ fn action(change: Change, table: Table) -> Option<&'static str> {
         (Change::Create, Table::AliasDomain) => "create_alias_domain",
         (Change::Create, Table::Mailbox) => "create_mailbox",
         (Change::Create, Table::Alias) => "create_alias",
-        (Change::Edit, Table::Domain) => "edit_domain",
+        // There is no edit_domain_state: PostfixAdmin's page that switches a domain logs edit_domain as well.
+        (Change::Edit | Change::State, Table::Domain) => "edit_domain",
         (Change::Edit, Table::AliasDomain) => "edit_alias_domain",
         (Change::Edit, Table::Mailbox) => "edit_mailbox",
         (Change::Edit, Table::Alias) => "edit_alias",
+        (Change::State, Table::AliasDomain) => "edit_alias_domain_state",
+        (Change::State, Table::Mailbox) => "edit_mailbox_state",
+        (Change::State, Table::Alias) => "edit_alias_state",
         (Change::Delete, Table::Domain) => "delete_domain",
         (Change::Delete, Table::AliasDomain) => "delete_alias_domain",
         (Change::Delete, Table::Mailbox) => "delete_mailbox",

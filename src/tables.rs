@@ -248,6 +248,17 @@ impl Row {
         }
     }
 
+    /// Whether it is in force; `None` for a table that has no such column.
+    pub fn active_mut(&mut self) -> Option<&mut bool> {
+        match self {
+            Self::Domain(row) => Some(&mut row.active),
+            Self::AliasDomain(row) => Some(&mut row.active),
+            Self::Mailbox(row) => Some(&mut row.active),
+            Self::Alias(row) => Some(&mut row.active),
+            Self::Id(_) => None,
+        }
+    }
+
     /// Its primary key.
     #[must_use]
     pub fn key(&self) -> &str {

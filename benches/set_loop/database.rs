@@ -112,7 +112,7 @@ async fn raw_upserts(mariadb: &MariaDb, plan: &Plan) -> f64 {
     }
     let started = Instant::now();
     let mut transaction = root.begin().await.unwrap();
-    for rows in plan.upserts.chunks(1000) {
+    for rows in plan.inserts.chunks(1000) {
         let mailboxes: Vec<_> = rows
             .iter()
             .filter_map(|row| if let Row::Mailbox(row) = row { Some(row) } else { None })

@@ -32,7 +32,7 @@ pub fn measure(n: usize) {
     let started = Instant::now();
     let keys = index.keys_of(&world::server());
     let rows: usize =
-        keys.chunks(1000).map(|keys| plan_keys(&index, keys, &Current::default()).upserts.len()).sum();
+        keys.chunks(1000).map(|keys| plan_keys(&index, keys, &Current::default()).inserts.len()).sum();
     let value = started.elapsed().as_secs_f64();
     assert!(rows > 2 * n);
     Figure { name: "pure_full_plan", value, unit: "s", limit: 5.0, n }.print();

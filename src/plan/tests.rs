@@ -11,8 +11,12 @@ const SERVER: &str = "cluster/mail/myhost";
 
 /// What a database does with a plan.
 fn apply(current: &mut Current, plan: &Plan) {
-    for row in &plan.upserts {
-        current.rows.insert((row.table(), row.key().to_owned()), row.clone());
+    let mut put = |row: &Row| current.rows.insert((row.table(), row.key().to_owned()), row.clone());
+    for row in &plan.inserts {
+        assert_eq!(put(row), None, "an insert takes nothing over");
+    }
+    for row in &plan.updates {
+        assert!(put(row).is_some(), "an update has a row: {row:?}");
     }
     for id in &plan.deletes {
         current.rows.remove(id);
@@ -127,7 +131,7 @@ fn a_row_that_was_there_is_left_alone_or_adopted() {
     let planned = full(&world, &current);
     let verdict = planned.verdicts.iter().find(|verdict| verdict.object.kind == Kind::Mailbox).unwrap();
     assert_eq!(verdict.reason, Reason::RowExists);
-    assert!(planned.plan.upserts.iter().all(|row| row.table() == Table::Domain));
+    assert!(planned.plan.inserts.iter().all(|row| row.table() == Table::Domain));
     let keys = all_keys(&world, &current);
     let planned = plan_keys(&world, &current, keys, ExistingRows::Adopt);
     apply(&mut current, &planned.plan);
@@ -148,7 +152,7 @@ fn drift_is_mended_and_told_from_a_changed_wish() {
     assert_eq!(current, synced);
     alfred(&mut world, &json!({"displayName": "Alfred the Great"}));
     let planned = full(&world, &current);
-    assert_eq!((planned.plan.upserts.len(), planned.plan.drifted.len()), (1, 0));
+    assert_eq!((planned.plan.updates.len(), planned.plan.drifted.len()), (1, 0));
 }
 
 fn drifted(world: &World, current: &Current) -> Planned {
@@ -175,7 +179,7 @@ fn reported_drift_is_left_and_told_until_the_object_changes() {
     }
     alfred(&mut world, &json!({"displayName": "Alfred the Great"}));
     let planned = drifted(&world, &current);
-    assert_eq!((planned.plan.upserts.len(), planned.plan.drifted.len()), (1, 0));
+    assert_eq!((planned.plan.inserts.len(), planned.plan.drifted.len()), (1, 0));
 }
 
 #[test]
@@ -237,6 +241,29 @@ fn an_object_over_the_limit_keeps_the_row_that_it_had() {
     world.index.remove_mailbox(&ObjectName::new("mail", "alfred"));
     sync(&world, &mut current);
     assert!(mailboxes(&current).is_empty());
+}
+
+#[test]
+fn the_log_tells_what_was_done_in_postfixadmins_words() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    let mut done = |change: &dyn Fn(&mut World)| {
+        change(&mut world);
+        let plan = full(&world, &current).plan;
+        apply(&mut current, &plan);
+        plan.log.iter().map(|row| row.action).collect::<Vec<_>>()
+    };
+    let actions = done(&|world| alfred(world, &json!({"deletionPolicy": "Disable"})));
+    assert_eq!(actions, ["create_domain", "create_mailbox", "create_alias"]);
+    let actions =
+        done(&|world| alfred(world, &json!({"deletionPolicy": "Disable", "displayName": "Alfred"})));
+    assert_eq!(actions, ["edit_mailbox"]);
+    assert!(done(&|_| ()).is_empty());
+    let actions = done(&|world| world.index.remove_mailbox(&ObjectName::new("mail", "alfred")));
+    assert_eq!(actions, ["edit_mailbox_state", "edit_alias_state"]);
+    assert_eq!(
+        done(&|world| world.index.remove_domain(&ObjectName::new("mail", "alpha"))),
+        ["delete_domain"]
+    );
 }
 
 #[test]

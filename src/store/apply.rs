@@ -23,12 +23,24 @@ impl Store {
         if plan.is_empty() {
             return Ok(());
         }
-        self.ids_in_use |= plan.upserts.iter().any(|row| row.table() == Table::Id);
+        let mut attempts = 1;
+        loop {
+            match self.attempt(plan).await {
+                Err(error) if error.is_deadlock() && attempts < DEADLOCK_ATTEMPTS => attempts += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(&mut self, plan: &Plan) -> Result<(), Error> {
+        self.ids_in_use |= plan.inserts.iter().any(|row| row.table() == Table::Id);
         let writer = Writer { names: &self.names, dialect: self.dialect, columns: &self.columns };
         let mut transaction = self.connection.begin().await?;
         for table in Table::ALL {
-            let rows: Vec<&Row> = plan.upserts.iter().filter(|row| row.table() == table).collect();
-            upsert(&mut transaction, &writer, table, &rows).await?;
+            for (writing, rows) in [(Writing::New, &plan.inserts), (Writing::Changed, &plan.updates)] {
+                let rows: Vec<&Row> = rows.iter().filter(|row| row.table() == table).collect();
+                write(&mut transaction, &writer, table, writing, &rows).await?;
+            }
         }
         for table in Table::ALL.into_iter().rev() {
             let keys: Vec<&RowId> = plan.deletes.iter().filter(|id| id.0 == table).collect();
@@ -42,6 +54,19 @@ impl Store {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// A transaction that the database gave up for another one's sake is tried so often in all.
+const DEADLOCK_ATTEMPTS: usize = 3;
+
+/// What is known of the rows that are written.
+#[derive(Clone, Copy)]
+enum Writing {
+    /// They are not there. One that is, after all, is somebody else's: a plain INSERT is refused and harms nobody, where an
+    /// ON DUPLICATE KEY UPDATE would take it over.
+    New,
+    /// They are there and ours.
+    Changed,
 }
 
 /// How statements name tables and values.
@@ -91,10 +116,11 @@ fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)>
     bound.chain(dated).filter(|(column, _)| columns.has(table.as_str(), column)).collect()
 }
 
-async fn upsert(
+async fn write(
     connection: &mut MySqlConnection,
     Writer { names: names_of, dialect, columns }: &Writer<'_>,
     table: Table,
+    writing: Writing,
     rows: &[&Row],
 ) -> Result<(), Error> {
     let written = written(columns, table);
@@ -102,14 +128,17 @@ async fn upsert(
     let values = format!("({})", written.iter().map(|(_, value)| *value).collect::<Vec<_>>().join(","));
     // The key and the time of creation stay as they are.
     let changed = written.iter().skip(1).filter(|(column, _)| *column != "created");
-    let updates = dialect.updates(changed.map(|(column, _)| *column));
+    let updating = match writing {
+        Writing::New => String::new(),
+        Writing::Changed => format!(
+            "{} ON DUPLICATE KEY UPDATE {}",
+            dialect.alias(),
+            dialect.updates(changed.map(|(column, _)| *column))
+        ),
+    };
     for piece in pieces(rows, |row| size(row)) {
         let rows = vec![values.as_str(); piece.len()].join(",");
-        let sql = format!(
-            "INSERT INTO {} ({names}) VALUES {rows}{} ON DUPLICATE KEY UPDATE {updates}",
-            names_of.table(table),
-            dialect.alias()
-        );
+        let sql = format!("INSERT INTO {} ({names}) VALUES {rows}{updating}", names_of.table(table));
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for row in piece {
             query = bind(query, row, columns);

@@ -8,7 +8,7 @@ use super::Error;
 use super::names::Names;
 use crate::tables::{SharedColumn, Table};
 
-/// Columns without which a table can't be used.
+/// Columns without which a table can't be used. The table of alias domains alone may be missing.
 const REQUIRED: [(Table, &[&str]); 4] = [
     (
         Table::Domain,
@@ -44,17 +44,28 @@ impl Columns {
         let ours = |(table, column): &(String, String)| {
             Some((names.strip(table)?.to_ascii_lowercase(), column.to_ascii_lowercase()))
         };
-        let columns = Self(columns.iter().filter_map(ours).collect());
-        let missing = columns.missing();
-        if missing.is_empty() { Ok(columns) } else { Err(Error::Unfit(missing)) }
+        Ok(Self(columns.iter().filter_map(ours).collect()))
     }
 
-    fn missing(&self) -> Vec<String> {
-        let required = REQUIRED
-            .iter()
-            .flat_map(|(table, columns)| columns.iter().map(|column| (table.as_str(), *column)));
-        let missing = required.filter(|(table, column)| !self.has(table, column));
-        missing.map(|(table, column)| format!("column {table}.{column}")).collect()
+    /// Names of the tables that have the prefix, without it.
+    pub(super) fn tables(&self) -> BTreeSet<&str> {
+        self.0.iter().map(|(table, _)| table.as_str()).collect()
+    }
+
+    /// Refuses tables that lack something, with everything that they lack.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let tables = self.tables();
+        let mut missing = Vec::new();
+        for (table, columns) in REQUIRED {
+            let table = table.as_str();
+            if tables.contains(table) {
+                let columns = columns.iter().filter(|column| !self.has(table, column));
+                missing.extend(columns.map(|column| format!("column {table}.{column}")));
+            } else if table != Table::AliasDomain.as_str() {
+                missing.push(format!("table {table}"));
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(Error::Unfit(missing)) }
     }
 
     /// Optional columns that an object may name and the tables don't have.

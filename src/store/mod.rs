@@ -12,7 +12,6 @@ mod read;
 mod schema;
 mod statement;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::mysql::{
@@ -60,6 +59,12 @@ impl Error {
         let number = error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number);
         NOT_IN_CHARACTER_SET.contains(&number)
             || error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"))
+    }
+
+    /// Whether the database gave a transaction up so that another one could end: the same again may pass. SQLSTATE 40001.
+    fn is_deadlock(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.code().is_some_and(|state| state == "40001")
     }
 
     /// Whether the database answered and is not one that can be used: nothing to retry soon.
@@ -140,9 +145,8 @@ impl Store {
             .await
             .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
         lock(&mut connection, access, server).await?;
-        schema::ensure_postfixadmin(&mut connection, &names).await?;
-        let columns = Columns::read(&mut connection, &names).await?;
-        schema::ensure_own(&mut connection, &names).await?;
+        let columns = schema::ensure_postfixadmin(&mut connection, &names).await?;
+        schema::ensure_own(&mut connection, &names, &columns).await?;
         if let Some(reader) = &access.reader {
             schema::grant(&mut connection, &names, reader).await?;
         }
@@ -151,16 +155,6 @@ impl Store {
         let version: String =
             sqlx::query_scalar("SELECT CAST(VERSION() AS CHAR)").fetch_one(&mut connection).await?;
         Ok(Self { connection, names, dialect: Dialect::of(&version), columns, ids_in_use: ids > 0 })
-    }
-
-    /// Names of all tables of the database that have the prefix, without it.
-    async fn tables(connection: &mut MySqlConnection, prefix: &Names) -> Result<BTreeSet<String>, Error> {
-        let names: Vec<String> = sqlx::query_scalar(
-            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()",
-        )
-        .fetch_all(connection)
-        .await?;
-        Ok(names.iter().filter_map(|name| prefix.strip(name)).map(str::to_ascii_lowercase).collect())
     }
 
     /// Columns that an object may name and the tables don't have.

@@ -1,14 +1,13 @@
-//! The tables: made as today's `PostfixAdmin` has them where a database is empty, left as they are elsewhere.
+//! The tables: made as today's `PostfixAdmin` has them where there are none, left as they are elsewhere.
 //!
 //! The description of the columns follows `PostfixAdmin`'s schema 1856. Keys are `utf8mb4_bin`: with a server's own
 //! default (`utf8mb4_general_ci`, say) `josé@` and `jose@` would be one mailbox.
 
-use std::collections::BTreeSet;
-
 use sqlx::mysql::MySqlConnection;
 
+use super::Error;
+use super::columns::Columns;
 use super::names::Names;
-use super::{Error, Store};
 use crate::tables::Table;
 
 /// Version of `PostfixAdmin`'s schema that the made tables correspond to.
@@ -76,6 +75,11 @@ const OWNER_COLUMNS: &str = "row_key varchar(255) NOT NULL, table_name varchar(1
 
 const ID_COLUMNS: &str = "row_key varchar(255) NOT NULL PRIMARY KEY, uid int NOT NULL, gid int NOT NULL";
 
+/// Name and columns of each table of our own.
+fn own_tables() -> [(&'static str, &'static str); 2] {
+    [("vmail_owner", OWNER_COLUMNS), (Table::Id.as_str(), ID_COLUMNS)]
+}
+
 /// Columns that Postfix's look-ups name, and no others: no password hash ever reaches the mail pod.
 const READER_COLUMNS: [(&str, &str); 5] = [
     ("vmail_id", "row_key, uid, gid"),
@@ -85,47 +89,66 @@ const READER_COLUMNS: [(&str, &str); 5] = [
     ("alias", "address, goto, active"),
 ];
 
-/// Makes `PostfixAdmin`'s tables where the database has none of those that matter; refuses one that has some.
+/// Makes `PostfixAdmin`'s tables where there is no table at all; refuses tables that are not `PostfixAdmin`'s. Gives what is
+/// there then.
 pub(super) async fn ensure_postfixadmin(
     connection: &mut MySqlConnection,
     names: &Names,
-) -> Result<(), Error> {
-    let tables = Store::tables(connection, names).await?;
-    let needed = ["domain", "mailbox", "alias"];
-    let missing: Vec<_> = needed.into_iter().filter(|table| !tables.contains(*table)).collect();
-    match missing.len() {
-        0 => make_alias_domain_table(connection, names, &tables).await,
-        3 => make_postfixadmin_tables(connection, names).await,
-        _ => Err(Error::Unfit(missing.into_iter().map(|table| format!("table {table}")).collect())),
+) -> Result<Columns, Error> {
+    let there = Columns::read(connection, names).await?;
+    let made = if is_unmade(connection, names, &there).await? {
+        make_postfixadmin_tables(connection, names).await?;
+        true
+    } else {
+        there.check()?;
+        make_alias_domain_table(connection, names, &there).await?
+    };
+    if made { Columns::read(connection, names).await } else { Ok(there) }
+}
+
+/// Whether the tables are still to be made: there are none, or somebody (an operator that was killed) began to make them.
+async fn is_unmade(connection: &mut MySqlConnection, names: &Names, there: &Columns) -> Result<bool, Error> {
+    let makes = postfixadmin_tables().map(|(name, _)| name);
+    let own = own_tables().map(|(name, _)| name);
+    if !there.tables().iter().all(|table| makes.contains(table) || own.contains(table)) {
+        return Ok(false);
     }
+    if !there.has("config", "name") {
+        return Ok(!there.tables().iter().any(|table| makes.contains(table)));
+    }
+    // The version is written last.
+    let sql = format!("SELECT COUNT(*) FROM {} WHERE name = 'version'", names.of("config"));
+    let versions: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await?;
+    Ok(versions == 0)
 }
 
 /// Makes our own tables where they are missing.
-pub(super) async fn ensure_own(connection: &mut MySqlConnection, names: &Names) -> Result<(), Error> {
-    let there = Store::tables(connection, names).await?;
-    for (table, columns) in [("vmail_owner", OWNER_COLUMNS), (Table::Id.as_str(), ID_COLUMNS)] {
-        if !there.contains(table) {
-            let sql = format!("CREATE TABLE IF NOT EXISTS {} ({columns}) {CHARSET}", names.of(table));
-            execute(connection, sql).await?;
+pub(super) async fn ensure_own(
+    connection: &mut MySqlConnection,
+    names: &Names,
+    there: &Columns,
+) -> Result<(), Error> {
+    for (table, columns) in own_tables() {
+        if !there.tables().contains(table) {
+            make(connection, names, table, columns).await?;
         }
     }
     Ok(())
 }
 
-/// `PostfixAdmin` had no alias domains before 2.3: Postfix looks them up all the same.
+/// `PostfixAdmin` had no alias domains before 2.3: Postfix looks them up all the same. Gives whether it made the table.
 async fn make_alias_domain_table(
     connection: &mut MySqlConnection,
     names: &Names,
-    tables: &BTreeSet<String>,
-) -> Result<(), Error> {
-    let table = postfixadmin_tables().into_iter().find(|(name, _)| *name == Table::AliasDomain.as_str());
-    match table {
-        Some((name, columns)) if !tables.contains(name) => {
-            let sql = format!("CREATE TABLE IF NOT EXISTS {} ({columns}) {CHARSET}", names.of(name));
-            execute(connection, sql).await
-        }
-        _ => Ok(()),
+    there: &Columns,
+) -> Result<bool, Error> {
+    let missing = postfixadmin_tables()
+        .into_iter()
+        .find(|(name, _)| *name == Table::AliasDomain.as_str() && !there.tables().contains(name));
+    if let Some((name, columns)) = &missing {
+        make(connection, names, name, columns).await?;
     }
+    Ok(missing.is_some())
 }
 
 async fn make_postfixadmin_tables(connection: &mut MySqlConnection, names: &Names) -> Result<(), Error> {
@@ -133,12 +156,20 @@ async fn make_postfixadmin_tables(connection: &mut MySqlConnection, names: &Name
         // The one reference from one table to another.
         let columns =
             columns.replace("REFERENCES vacation ", &format!("REFERENCES {} ", names.of("vacation")));
-        let sql = format!("CREATE TABLE IF NOT EXISTS {} ({columns}) {CHARSET}", names.of(name));
-        execute(connection, sql).await?;
+        make(connection, names, name, &columns).await?;
     }
     let version = format!("INSERT IGNORE INTO {} (name, value) VALUES ('version', ?)", names.of("config"));
     sqlx::query(sqlx::AssertSqlSafe(version)).bind(POSTFIXADMIN_VERSION).execute(connection).await?;
     Ok(())
+}
+
+async fn make(
+    connection: &mut MySqlConnection,
+    names: &Names,
+    table: &str,
+    columns: &str,
+) -> Result<(), Error> {
+    execute(connection, format!("CREATE TABLE IF NOT EXISTS {} ({columns}) {CHARSET}", names.of(table))).await
 }
 
 /// Lets `reader` read what Postfix needs.

@@ -226,11 +226,12 @@ impl<'a> Passes<'a> {
         let current = self.store.read(&keys.iter().collect::<Vec<_>>()).await?;
         let passwords = self.passwords(&wanted, &current).await?;
         let plan = self.plan(&mut wanted, &current, &passwords);
-        let plan = match self.store.apply(&plan).await {
-            Ok(()) => plan,
-            // One row that the database refuses must not keep the others out.
+        let (plan, current) = match self.store.apply(&plan).await {
+            Ok(()) => (plan, current),
+            // One row that the database refuses must not keep the others out. It may be one that somebody has just made.
             Err(error) if error.is_about_a_row() => {
-                self.apply_one_by_one(&mut wanted, &current, &passwords).await?
+                let current = self.store.read(&keys.iter().collect::<Vec<_>>()).await?;
+                (self.apply_one_by_one(&mut wanted, &current, &passwords).await?, current)
             }
             Err(error) => return Err(error.into()),
         };

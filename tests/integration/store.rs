@@ -1,6 +1,6 @@
 //! The store against a real MariaDB.
 
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, mysql::MySqlConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, mysql::MySqlConnection};
 use vmail_operator::api::DeletionPolicy;
 use vmail_operator::index::Key;
 use vmail_operator::plan::{Current, LogRow, Plan};
@@ -68,7 +68,7 @@ fn owner(row: &Row) -> OwnerRow {
 }
 
 pub fn writing(rows: Vec<Row>) -> Plan {
-    Plan { owned: rows.iter().map(owner).collect(), upserts: rows, ..Plan::default() }
+    Plan { owned: rows.iter().map(owner).collect(), inserts: rows, ..Plan::default() }
 }
 
 pub async fn execute(connection: &mut MySqlConnection, sql: &str) {
@@ -160,6 +160,44 @@ async fn a_refused_row_leaves_nothing_of_its_plan() {
 }
 
 #[tokio::test]
+async fn a_row_that_somebody_made_in_the_meantime_is_not_taken_over() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("meantime").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let mut root = mariadb.root(Some("meantime")).await;
+    let theirs = "INSERT INTO alias (address, goto, domain) VALUES ('u0@alpha.example.org', 'theirs', 'alpha.example.org')";
+    execute(&mut root, theirs).await;
+    let ours = vec![mailbox(0), alias("u0@alpha.example.org", "ours".into())];
+    let error = store.apply(&writing(ours)).await.unwrap_err();
+    assert!(error.is_about_a_row(), "{error}");
+    let current = store.read(&[&key("u0@alpha.example.org")]).await.unwrap();
+    assert_eq!((current.rows.len(), current.owners.len()), (1, 0));
+    let Row::Alias(row) = &current.rows[&(Table::Alias, "u0@alpha.example.org".into())] else {
+        unreachable!()
+    };
+    assert_eq!(row.goto, "theirs");
+}
+
+/// To such a collation, José and Jose are one.
+#[tokio::test]
+async fn an_address_that_the_tables_collation_takes_for_another_is_refused() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("collated").await;
+    Store::open(&access, SERVER).await.unwrap().close().await;
+    let mut root = mariadb.root(Some("collated")).await;
+    execute(&mut root, "ALTER TABLE alias CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci").await;
+    let theirs = "INSERT INTO alias (address, goto, domain) VALUES ('josé@alpha.example.org', 'theirs', 'alpha.example.org')";
+    execute(&mut root, theirs).await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let current = store.read(&[&key("jose@alpha.example.org")]).await.unwrap();
+    assert!(!current.rows.contains_key(&(Table::Alias, "jose@alpha.example.org".into())));
+    let ours = vec![alias("jose@alpha.example.org", "ours".into())];
+    assert!(store.apply(&writing(ours)).await.unwrap_err().is_about_a_row());
+    let goto: String = sqlx::query_scalar("SELECT goto FROM alias").fetch_one(&mut root).await.unwrap();
+    assert_eq!(goto, "theirs");
+}
+
+#[tokio::test]
 async fn changes_stand_in_postfixadmins_log() {
     let mariadb = MariaDb::shared();
     let access = mariadb.database("logged").await;
@@ -232,13 +270,38 @@ async fn a_database_that_is_not_postfixadmins_is_refused_with_what_is_missing() 
     let mariadb = MariaDb::shared();
     let access = mariadb.database("unfit").await;
     let mut root = mariadb.root(Some("unfit")).await;
-    execute(&mut root, "CREATE TABLE alias (id int)").await;
+    execute(&mut root, "CREATE TABLE posts (id int)").await;
     let error = Store::open(&access, SERVER).await.unwrap_err();
-    assert_eq!(error.to_string(), "the database can't be used, it lacks: table domain, table mailbox");
-    execute(&mut root, "CREATE TABLE domain (domain varchar(255)); CREATE TABLE mailbox (username varchar(255), password text)").await;
+    let lacks = "the database can't be used, it lacks: table domain, table mailbox, table alias";
+    assert_eq!(error.to_string(), lacks);
+    execute(&mut root, "CREATE TABLE alias (address varchar(255), goto text)").await;
     let error = Store::open(&access, SERVER).await.unwrap_err();
-    assert!(error.is_unfit() && error.to_string().contains("column alias.goto"), "{error}");
-    root.close().await.unwrap();
+    assert!(error.is_unfit());
+    let lacks = "it lacks: table domain, table mailbox, column alias.domain, column alias.active";
+    assert!(error.to_string().ends_with(lacks), "{error}");
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1",
+    )
+    .fetch_all(&mut root)
+    .await
+    .unwrap();
+    assert_eq!(tables, ["alias", "posts"], "nothing is added to it");
+}
+
+#[tokio::test]
+async fn tables_that_a_killed_operator_began_to_make_are_completed() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("unfinished").await;
+    Store::open(&access, SERVER).await.unwrap().close().await;
+    let mut root = mariadb.root(Some("unfinished")).await;
+    let left =
+        "DROP TABLE alias, alias_domain, vacation_notification, vacation, vmail_id; DELETE FROM config";
+    execute(&mut root, left).await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    store.apply(&writing(vec![mailbox(0), alias("u0@alpha.example.org", "x".into())])).await.unwrap();
+    store.close().await;
+    execute(&mut root, "DROP TABLE alias").await;
+    assert!(Store::open(&access, SERVER).await.unwrap_err().is_unfit(), "this one was lost, not unmade");
 }
 
 #[tokio::test]
