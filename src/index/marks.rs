@@ -1,0 +1,118 @@
+//! Which keys an event touches, until a set loop takes them.
+
+use std::collections::BTreeSet;
+
+use super::rows::{Kind, ObjectId};
+use super::{DomainEntry, Index, Key, Work};
+use crate::api::DomainName;
+use crate::object::ObjectName;
+
+impl Index {
+    pub(super) fn mark_domains_naming(&mut self, server: &ObjectName) {
+        let domains: BTreeSet<_> =
+            self.domains.values().filter(|row| row.server == *server).map(|row| row.domain.clone()).collect();
+        for domain in domains {
+            self.mark_domain(domain.as_str());
+        }
+    }
+
+    /// The status of a `MailDomain` counts the addresses in it.
+    pub(super) fn mark_counts(&mut self, address: &crate::api::Address) {
+        let Some((_, row)) = self.holder(address.domain()) else { return };
+        let domain = row.domain.clone();
+        match self.server_of(domain.as_str()).cloned() {
+            Some(server) => {
+                self.work.entry(server).or_default().counted.insert(domain);
+            }
+            None => self.mark(Key::Domain(domain)),
+        }
+    }
+
+    pub(super) fn touch_limits(&mut self, domain: &str) {
+        if self.by_domain.get_mut(domain).is_some_and(DomainEntry::touch_allotment) {
+            self.relimited.insert(domain.into());
+        }
+    }
+
+    pub(super) fn mark_secret_users(&mut self, secret: &ObjectName) {
+        for key in self.secret_users.get(secret).cloned().unwrap_or_default() {
+            self.mark(key);
+        }
+    }
+
+    pub(super) fn mark(&mut self, key: Key) {
+        match self.server_of(key.domain()).cloned() {
+            Some(server) => {
+                if self.configured.contains_key(&key) {
+                    *self.needs.entry(server.clone()).or_default() += 1;
+                }
+                self.work.entry(server).or_default().keys.insert(key);
+            }
+            None => {
+                self.unserved.insert(key);
+            }
+        }
+    }
+
+    /// A catch-all decides about the domain's verdict and about the identity rows of its disabled mailboxes as well.
+    pub(super) fn mark_alias(&mut self, key: Key) {
+        if key.is_catch_all() {
+            self.mark_domain(key.domain());
+        }
+        self.mark(key);
+    }
+
+    pub(super) fn mark_domain(&mut self, domain: &str) {
+        let aliases = DomainName::parse(domain).ok().and_then(|target| self.alias_domains.get(&target));
+        for (alias, _) in aliases.cloned().unwrap_or_default() {
+            self.mark(Key::Domain(alias));
+        }
+        self.mark_ways_into(domain);
+        let Some(entry) = self.by_domain.get_mut(domain) else { return };
+        entry.forget_allotment();
+        for key in entry.keys(domain) {
+            self.mark(key);
+        }
+    }
+
+    /// Takes what a server's set loop has to look at.
+    pub fn take_work(&mut self, server: &ObjectName) -> Work {
+        self.mark_relimited();
+        self.work.get_mut(server).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Where something changed in a domain with limits, others may fit now or not any more.
+    pub(super) fn mark_relimited(&mut self) {
+        for domain in std::mem::take(&mut self.relimited) {
+            let before = self.by_domain.get_mut(&domain).and_then(DomainEntry::take_allotment_before);
+            let Some((before, now)) = before.zip(self.allotment(&domain)) else { continue };
+            let objects: Vec<ObjectId> = before.differences(now).cloned().collect();
+            if let Some(key) =
+                DomainName::parse(&domain).ok().filter(|_| !objects.is_empty()).map(Key::Domain)
+            {
+                self.mark(key);
+            }
+            for object in objects {
+                let key = match object.kind {
+                    Kind::Domain => self.domains.get(&object.name).map(|row| row.domain.catch_all()),
+                    Kind::Mailbox => self.mailboxes.get(&object.name).map(|row| row.address.clone()),
+                    Kind::Alias => self.aliases.get(&object.name).map(|row| row.address.clone()),
+                };
+                if let Some(address) = key {
+                    self.mark(Key::Address(address));
+                }
+            }
+        }
+    }
+
+    /// Whether a server's set loop has anything to look at.
+    #[must_use]
+    pub fn has_work(&self, server: &ObjectName) -> bool {
+        self.work.get(server).is_some_and(|work| !work.is_empty())
+    }
+
+    /// Takes the touched keys that no server serves: their objects wait for a verdict all the same.
+    pub fn take_unserved(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.unserved)
+    }
+}
