@@ -58,6 +58,8 @@ pub struct Verdict {
     pub message: Cow<'static, str>,
     /// What is in order by itself and probably not meant: the condition `Warning`.
     pub warning: Option<Warning>,
+    /// Where the mail of a mailbox is, if not where [`maildir`] says: its row was there before it, and was adopted.
+    pub maildir: Option<Box<str>>,
 }
 
 /// Why an object that is in order may not do what was meant, and a sentence for people.
@@ -66,7 +68,7 @@ pub type Warning = (Reason, Cow<'static, str>);
 impl Verdict {
     /// A verdict on an object, without a warning.
     pub fn new(object: &ObjectId, reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { object: object.clone(), reason, message: message.into(), warning: None }
+        Self { object: object.clone(), reason, message: message.into(), warning: None, maildir: None }
     }
 
     /// The same verdict with a warning, if there is one.

@@ -4,10 +4,13 @@
 //! reads or writes; [`crate::store`] applies a plan as it is. Only rows in `vmail_owner` are ever changed or deleted.
 
 pub(crate) mod fingerprint;
+mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use fingerprint::{fingerprint, password_fingerprint};
+use log::Change;
+pub use log::LogRow;
 
 use crate::api::mail_server::{Drift, ExistingRows};
 use crate::api::{DeletionPolicy, Reason};
@@ -19,6 +22,9 @@ use crate::tables::{AliasRow, MailboxRow, OwnerRow, Row, SharedColumn, Table};
 
 /// A password that nobody can log in with: no hash of any scheme equals it.
 pub const LOCKED_PASSWORD: &str = "!";
+
+/// In `vmail_owner.named`: the maildir is the one that we computed.
+const MAILDIR: &str = "maildir";
 
 /// What an object is told whose row somebody else changed, with [`Drift::Report`].
 const DRIFT_LEFT: &str = "somebody else changed or removed the row: change this object to write it again, or set drift: Correct on the MailServer";
@@ -117,17 +123,6 @@ impl Plan {
     }
 }
 
-/// A row of `PostfixAdmin`'s table log.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct LogRow {
-    /// Domain of the changed row.
-    pub domain: String,
-    /// One of the actions that `PostfixAdmin`'s viewlog page knows.
-    pub action: &'static str,
-    /// Primary key of the changed row.
-    pub data: String,
-}
-
 /// Whether the password of a want has to be fetched: it was never written, its Secret changed, or somebody else changed it.
 #[must_use]
 pub fn needs_password(want: &Want, current: &Current) -> bool {
@@ -173,6 +168,11 @@ impl KeyPlanner<'_> {
             if let Some(warning) = self.weak_password(want) {
                 warn(&mut desired.verdicts, &want.object, warning);
             }
+            if let Some(maildir) = self.kept_maildir(want) {
+                for verdict in desired.verdicts.iter_mut().filter(|verdict| verdict.object == want.object) {
+                    verdict.maildir = Some(maildir.into());
+                }
+            }
         }
         for table in Table::ALL {
             if !desired.wants.iter().any(|want| want.row.table() == table) {
@@ -204,7 +204,7 @@ impl KeyPlanner<'_> {
             let id = self.id(want.row.table());
             match (self.current.rows.get(&id), self.current.owners.get(&id)) {
                 (_, Some(owner)) => self.blocked_by_owner(owner),
-                (Some(row), None) => self.blocked_by_row(want, row),
+                (Some(row), None) => self.blocked_by_row(row),
                 (None, None) => None,
             }
         })
@@ -221,30 +221,13 @@ impl KeyPlanner<'_> {
         })
     }
 
-    fn blocked_by_row(&self, want: &Want, row: &Row) -> Option<(Reason, String)> {
-        let place = format!(
-            "the table {} has a row {} that was not declared",
+    fn blocked_by_row(&self, row: &Row) -> Option<(Reason, String)> {
+        let message = format!(
+            "the table {} has a row {} that was not declared: set existingRows: Adopt on the MailServer, or remove the row",
             row.table().as_str(),
             self.key.as_str()
         );
-        match (self.terms.existing_rows, row, &want.row) {
-            (ExistingRows::Fail, _, _) => Some((
-                Reason::RowExists,
-                format!("{place}: set existingRows: Adopt on the MailServer, or remove the row"),
-            )),
-            (ExistingRows::Adopt, Row::Mailbox(row), Row::Mailbox(wanted))
-                if row.maildir != wanted.maildir =>
-            {
-                Some((
-                    Reason::RowExists,
-                    format!(
-                        "{place} and whose mail is in {}, not in {}: move it there and correct the row first",
-                        row.maildir, wanted.maildir
-                    ),
-                ))
-            }
-            (ExistingRows::Adopt, _, _) => None,
-        }
+        (self.terms.existing_rows == ExistingRows::Fail).then_some((Reason::RowExists, message))
     }
 
     fn tell_blocked(desired: &mut Desired, (reason, message): (Reason, String)) {
@@ -256,6 +239,9 @@ impl KeyPlanner<'_> {
     fn write(&mut self, want: &Want) -> Option<Verdict> {
         let id = self.id(want.row.table());
         let (current, owner) = (self.current.rows.get(&id), self.current.owners.get(&id));
+        let kept_maildir = self.kept_maildir(want);
+        let maildir_is_ours = want.row.table() == Table::Mailbox && kept_maildir.is_none();
+        let named = want.named.iter().map(|column| column.as_str());
         let mut ownership = OwnerRow {
             table: id.0,
             key: id.1.clone(),
@@ -266,7 +252,7 @@ impl KeyPlanner<'_> {
             desired: fingerprint(want),
             password: String::new(),
             goto: String::new(),
-            named: want.named.iter().map(|column| column.as_str()).collect::<Vec<_>>().join(","),
+            named: named.chain(maildir_is_ours.then_some(MAILDIR)).collect::<Vec<_>>().join(","),
         };
         let mut verdict = None;
         let mut row = match (&want.row, current) {
@@ -277,7 +263,8 @@ impl KeyPlanner<'_> {
                     ownership.password = password_fingerprint(&password);
                 }
                 verdict = missing;
-                Row::Mailbox(MailboxRow { password, ..row.clone() })
+                let maildir = kept_maildir.unwrap_or(&row.maildir).to_owned();
+                Row::Mailbox(MailboxRow { password, maildir, ..row.clone() })
             }
             (Row::Alias(row), current) => {
                 ownership.goto.clone_from(&row.goto);
@@ -318,6 +305,19 @@ impl KeyPlanner<'_> {
                 row.take(column, current);
             }
         }
+    }
+
+    /// Where the mail of a mailbox is whose row was there before its object, if that is elsewhere than where we would have
+    /// put it: mail doesn't move, so the row keeps its maildir for as long as it is there.
+    fn kept_maildir(&self, want: &Want) -> Option<&str> {
+        let Row::Mailbox(wanted) = &want.row else { return None };
+        let id = self.id(Table::Mailbox);
+        let current = self.current.rows.get(&id).and_then(as_mailbox)?;
+        let is_ours = match self.current.owners.get(&id) {
+            Some(owner) => split(&owner.named).any(|name| name == MAILDIR),
+            None => current.maildir == wanted.maildir,
+        };
+        (!is_ours).then_some(&*current.maildir)
     }
 
     /// The password to store, whether it is ours, and a verdict where a Secret doesn't give one.
@@ -391,7 +391,8 @@ impl KeyPlanner<'_> {
 
     /// Has a row that differs from the current one written, and logged.
     fn put(&mut self, current: Option<&Row>, row: Row) {
-        self.log(current.map_or(Change::Create, |current| Change::between(current, &row)), row.table());
+        let change = current.map_or(Change::Create, |current| Change::between(current, &row));
+        self.plan.log.extend(LogRow::of(change, row.table(), self.key));
         match current {
             Some(_) => self.plan.updates.push(row),
             None => self.plan.inserts.push(row),
@@ -399,21 +400,16 @@ impl KeyPlanner<'_> {
     }
 
     fn delete(&mut self, id: &RowId) {
-        self.log(Change::Delete, id.0);
+        self.plan.log.extend(LogRow::of(Change::Delete, id.0, self.key));
         self.plan.deletes.push(id.clone());
-    }
-
-    fn log(&mut self, change: Change, table: Table) {
-        let Some(action) = action(change, table) else { return };
-        let (domain, data) = (self.key.domain().to_owned(), self.key.as_str().to_owned());
-        self.plan.log.push(LogRow { domain, action, data });
     }
 }
 
 fn correct(verdicts: &mut [Verdict], verdict: Verdict) {
     if let Some(old) = verdicts.iter_mut().find(|old| old.object == verdict.object) {
         let warning = verdict.warning.clone().or_else(|| old.warning.take());
-        *old = verdict.with_warning(warning);
+        let maildir = old.maildir.take();
+        *old = Verdict { maildir, ..verdict.with_warning(warning) };
     }
 }
 
@@ -459,48 +455,6 @@ fn split(goto: &str) -> impl Iterator<Item = &str> {
 fn disabled(row: &Row) -> Option<Row> {
     let mut row = row.clone();
     std::mem::replace(row.active_mut()?, false).then_some(row)
-}
-
-#[derive(Clone, Copy)]
-enum Change {
-    Create,
-    Edit,
-    /// Switched on or off, and nothing else.
-    State,
-    Delete,
-}
-
-impl Change {
-    fn between(current: &Row, row: &Row) -> Self {
-        let mut switched = row.clone();
-        if let Some(active) = switched.active_mut() {
-            *active = !*active;
-        }
-        if switched == *current { Self::State } else { Self::Edit }
-    }
-}
-
-/// `None` for our own table, of which `PostfixAdmin` knows nothing.
-fn action(change: Change, table: Table) -> Option<&'static str> {
-    Some(match (change, table) {
-        (Change::Create, Table::Domain) => "create_domain",
-        (Change::Create, Table::AliasDomain) => "create_alias_domain",
-        (Change::Create, Table::Mailbox) => "create_mailbox",
-        (Change::Create, Table::Alias) => "create_alias",
-        // There is no edit_domain_state: PostfixAdmin's page that switches a domain logs edit_domain as well.
-        (Change::Edit | Change::State, Table::Domain) => "edit_domain",
-        (Change::Edit, Table::AliasDomain) => "edit_alias_domain",
-        (Change::Edit, Table::Mailbox) => "edit_mailbox",
-        (Change::Edit, Table::Alias) => "edit_alias",
-        (Change::State, Table::AliasDomain) => "edit_alias_domain_state",
-        (Change::State, Table::Mailbox) => "edit_mailbox_state",
-        (Change::State, Table::Alias) => "edit_alias_state",
-        (Change::Delete, Table::Domain) => "delete_domain",
-        (Change::Delete, Table::AliasDomain) => "delete_alias_domain",
-        (Change::Delete, Table::Mailbox) => "delete_mailbox",
-        (Change::Delete, Table::Alias) => "delete_alias",
-        (_, Table::Id) => return None,
-    })
 }
 
 #[cfg(test)]

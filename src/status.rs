@@ -221,9 +221,9 @@ impl WantedStatus {
                 let server = index
                     .server_of(row.address.domain())
                     .filter(|_| is_served(verdict.reason) || without_forwards);
-                let maildir = server
-                    .and_then(|server| index.server(server))
-                    .map(|server| maildir(server, &row.address));
+                let maildir = server.and_then(|server| index.server(server)).map(|server| {
+                    verdict.maildir.clone().map_or_else(|| maildir(server, &row.address), String::from)
+                });
                 let server = server.map(ToString::to_string);
                 let fields = json!({"maildir": maildir, "server": server});
                 Some(Self::new(&row.meta, verdict, fields, (&maildir, &server)))

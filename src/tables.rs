@@ -294,6 +294,6 @@ pub struct OwnerRow {
     /// Targets that we wrote into `goto`, joined by commas; other targets in the row are somebody else's.
     pub goto: String,
     /// Names of the [`SharedColumn`]s that the object named when the row was written, joined by commas; the others are
-    /// somebody else's.
+    /// somebody else's. And `maildir`, where that of a mailbox is computed and not that of an adopted row.
     pub named: String,
 }

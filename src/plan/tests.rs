@@ -139,6 +139,52 @@ fn a_row_that_was_there_is_left_alone_or_adopted() {
     assert!(full(&world, &current).plan.is_empty());
 }
 
+/// Mail that is there stays where its owner finds it.
+#[test]
+fn an_adopted_mailbox_keeps_its_maildir_and_its_password() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    let theirs = MailboxRow {
+        username: "alfred@alpha.example.org".into(),
+        password: "82fU0EHEzA6wo".into(),
+        name: "Alfred".into(),
+        maildir: "old/alfred/".into(),
+        quota: 5_120_000,
+        local_part: "alfred".into(),
+        domain: "alpha.example.org".into(),
+        active: true,
+    };
+    insert(&mut current, Row::Mailbox(theirs.clone()));
+    let row = |current: &Current| {
+        let id = (Table::Mailbox, "alfred@alpha.example.org".to_owned());
+        current.rows.get(&id).and_then(as_mailbox).cloned()
+    };
+    let adopting = |world: &World, current: &mut Current| {
+        let keys = all_keys(world, current);
+        let planned = plan_keys(world, current, keys, ExistingRows::Adopt);
+        apply(current, &planned.plan);
+        let mut verdicts = planned.verdicts.into_iter();
+        verdicts.find(|verdict| verdict.object.kind == Kind::Mailbox).and_then(|verdict| verdict.maildir)
+    };
+    alfred(&mut world, &json!({}));
+    assert_eq!(adopting(&world, &mut current).as_deref(), Some("old/alfred/"));
+    assert_eq!(row(&current).as_ref(), Some(&theirs));
+    assert_eq!(adopting(&world, &mut current).as_deref(), Some("old/alfred/"), "at every pass");
+    assert!(full(&world, &current).plan.is_empty());
+    alfred(&mut world, &json!({"displayName": "Alfred the Great", "active": false}));
+    adopting(&world, &mut current);
+    assert_eq!(row(&current), Some(MailboxRow { name: "Alfred the Great".into(), active: false, ..theirs }));
+
+    current.rows.remove(&(Table::Mailbox, "alfred@alpha.example.org".to_owned()));
+    assert_eq!(adopting(&world, &mut current), None, "a new row has a maildir of ours");
+    let Some(Row::Mailbox(row)) = current.rows.get_mut(&(Table::Mailbox, "alfred@alpha.example.org".into()))
+    else {
+        panic!("no row")
+    };
+    assert_eq!(row.maildir, "alpha.example.org/alfred/");
+    row.maildir = "elsewhere/".into();
+    assert_eq!(full(&world, &current).plan.drifted.len(), 1, "which nobody else changes");
+}
+
 #[test]
 fn drift_is_mended_and_told_from_a_changed_wish() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());

@@ -20,7 +20,6 @@ use super::explain::explain;
 use super::explanation::Outcome;
 use super::list::declared;
 use super::pod::PostfixPod;
-use super::rows::Rows;
 use crate::api::{Address, MailServer};
 use crate::index::rows::{Kind, ObjectId};
 use crate::object::ObjectName;
@@ -111,7 +110,7 @@ fn sample(declared: &Declared, server: &ObjectName) -> Option<Address> {
         })
         .find(|address| {
             let verdict = explain(declared, address).verdict;
-            let rows = Rows { index, server };
+            let rows = declared.rows(server);
             verdict.outcome == Outcome::Accepted
                 && rows.mailbox(address.as_str()).is_some()
                 && rows.domain(address.domain()).is_some_and(|domain| !domain.row.backupmx)
@@ -188,7 +187,7 @@ impl Checked {
             return Ok(vec![Check::failed("look-ups", message)]);
         };
         let Some(server) = self.declared.index.server_of(address.domain()) else { return Ok(Vec::new()) };
-        let rows = Rows { index: &self.declared.index, server };
+        let rows = self.declared.rows(server);
         let command = [&["postconf", "-c", CONFIG_DIRECTORY, "-x"][..], &lookups::PARAMETERS].concat();
         let parameters = pod.run(&command).await?;
         let mut checks = Vec::new();
@@ -225,7 +224,7 @@ impl Checked {
     async fn mailbox_owner(&self, pod: &PostfixPod) -> Result<Option<Check>, Error> {
         let Some(address) = &self.sample else { return Ok(None) };
         let Some(server) = self.declared.index.server_of(address.domain()) else { return Ok(None) };
-        let rows = Rows { index: &self.declared.index, server };
+        let rows = self.declared.rows(server);
         let Some(mailbox) = rows.mailbox(address.as_str()) else { return Ok(None) };
         let owner = rows.owner(&mailbox.row).unwrap_or((self.store.uid, self.store.gid));
         let path = format!("{}/{}", self.store.path, mailbox.row.maildir);

@@ -10,6 +10,7 @@ use crate::api::{MailAlias, MailDomain, MailServer, MailServerSpec, Mailbox, Rea
 use crate::index::Index;
 use crate::index::rows::{Kind, ObjectId};
 use crate::object::ObjectName;
+use crate::plugin::rows::Rows;
 
 /// All objects that could be listed.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Declared {
     pub labels_hidden: bool,
     servers: BTreeMap<ObjectName, (MailServerSpec, Status)>,
     status: HashMap<ObjectId, Status>,
+    /// Where the status of each mailbox says that its mail is: an adopted row has a maildir of its own.
+    maildirs: HashMap<ObjectName, String>,
 }
 
 /// An object and what its status says.
@@ -120,6 +123,8 @@ impl Declared {
         let status = mailbox.status.clone().unwrap_or_default();
         let status = Status::of(mailbox, status.observed_generation, &status.conditions);
         self.remember(Kind::Mailbox, mailbox, status);
+        let maildir = mailbox.status.as_ref().and_then(|status| status.maildir.clone());
+        self.maildirs.extend(maildir.map(|maildir| (ObjectName::of(mailbox), maildir)));
         self.index.apply_mailbox(ObjectName::of(mailbox), mailbox.into());
     }
 
@@ -145,6 +150,11 @@ impl Declared {
 
     fn remember<K: kube::Resource<DynamicType = ()>>(&mut self, kind: Kind, object: &K, status: Status) {
         self.status.insert(ObjectId { kind, name: ObjectName::of(object) }, status);
+    }
+
+    /// The rows of one server.
+    pub(super) fn rows<'a>(&'a self, server: &'a ObjectName) -> Rows<'a> {
+        Rows { index: &self.index, server, maildirs: &self.maildirs }
     }
 
     /// What the status of an account object says.

@@ -50,7 +50,7 @@ impl Story<'_> {
         let Some(server) = index.server_of(self.address.domain()) else {
             return self.unserved_domain(holder, row);
         };
-        let rows = Rows { index, server };
+        let rows = self.declared.rows(server);
         self.server(server);
         self.domain(rows, holder);
         self.losers(self.address.as_str(), rows);

@@ -2,6 +2,8 @@
 //!
 //! Every row comes from [`crate::desired`], so that the plugin can't disagree with the operator.
 
+use std::collections::HashMap;
+
 use serde::{Serialize, Serializer};
 
 use crate::api::DomainName;
@@ -16,6 +18,8 @@ use crate::tables::{AliasRow, DomainRow, MailboxRow, Row};
 pub(super) struct Rows<'a> {
     pub index: &'a Index,
     pub server: &'a ObjectName,
+    /// Where mailboxes are said to have their mail.
+    pub maildirs: &'a HashMap<ObjectName, String>,
 }
 
 /// A row and the object that declares it.
@@ -42,7 +46,12 @@ impl Rows<'_> {
     }
 
     pub(super) fn mailbox(&self, address: &str) -> Option<Declares<MailboxRow>> {
-        self.find(address, |row| if let Row::Mailbox(row) = row { Some(row) } else { None })
+        let mut found =
+            self.find(address, |row| if let Row::Mailbox(row) = row { Some(row) } else { None })?;
+        if let Some(maildir) = self.maildirs.get(&found.object.name) {
+            found.row.maildir.clone_from(maildir);
+        }
+        Some(found)
     }
 
     /// The alias row of an address or of `@domain`, if it is followed.

@@ -137,6 +137,8 @@ fn is_error(said: &Said) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use serde_json::json;
 
     use super::*;
@@ -156,7 +158,7 @@ mod tests {
             json!({"address": "alfred@alpha.example.org", "forwardTo": ["x@elsewhere.org"]}),
         );
         let address = Address::parse("alfred@alpha.example.org").unwrap();
-        plan(PRINTED, Rows { index: &world.index, server: &myhost() }, &address)
+        plan(PRINTED, Rows { index: &world.index, server: &myhost(), maildirs: &HashMap::new() }, &address)
     }
 
     fn judge(parameter: &str, answers: &[(i32, &str, &str)]) -> Check {

@@ -192,6 +192,16 @@ fn what_is_not_in_place_or_not_seen_leaves_a_doubt() {
 }
 
 #[test]
+fn an_adopted_mailbox_has_its_mail_where_its_status_says() {
+    let mut world = world();
+    let mut adopted: Value = in_place(object("mail", "old", 2, &json!({"address": "old@alpha.example.org"})));
+    adopted["status"]["maildir"] = json!("attic/old/");
+    world.add_mailbox(&serde_json::from_value(adopted).unwrap());
+    let destinations = about(&world, "old@alpha.example.org").verdict.destinations;
+    assert_eq!(destinations[0].place, "/var/vmail/attic/old/");
+}
+
+#[test]
 fn a_mailbox_without_a_password_receives_mail() {
     let mut world = world();
     let mut object: Value = in_place(object("mail", "bob", 2, &json!({"address": "bob@alpha.example.org"})));
@@ -215,7 +225,7 @@ proptest! {
         mailbox(&mut world, "a6", 2, &json!({"address": address(6)}));
         let explanation = about(&world, &address(asked));
         let server = ObjectName::new("mail", "myhost");
-        let rows = Rows { index: &world.index, server: &server };
+        let rows = world.rows(&server);
         let has_row = rows.alias(&address(asked)).is_some();
         prop_assert_eq!(explanation.verdict.outcome == Outcome::Refused, !has_row);
         for destination in &explanation.verdict.destinations {
