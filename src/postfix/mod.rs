@@ -1,4 +1,4 @@
-//! Postfix's configuration as text.
+//! Postfix's configuration and look-up files as text.
 //!
 //! Pure: a `MailServer` in, the files of a Postfix configuration directory out; the same input gives the same bytes.
 //! No IO, no clock, and no secret: the account that Postfix reads the tables with is joined in by the agent, with
@@ -12,11 +12,13 @@ use crate::object::ObjectName;
 use crate::plan::fingerprint::digest;
 
 mod main_cf;
+pub mod maps;
 mod master_cf;
 mod networks;
 pub mod owners;
 pub mod queries;
 pub mod relay_host;
+pub mod shards;
 mod text;
 pub mod tls;
 
