@@ -154,7 +154,11 @@ struct KeyPlanner<'a> {
 
 impl KeyPlanner<'_> {
     fn run(&mut self, desired: &mut Desired) {
-        if self.belongs_to_unreadable() || desired.kept.as_deref().is_some_and(|uid| self.is_all_of(uid)) {
+        if self.belongs_to_unreadable() {
+            return;
+        }
+        if desired.kept.as_deref().is_some_and(|uid| self.is_all_of(uid)) {
+            self.forget_lost();
             return;
         }
         if let Some(obstacle) = self.blocked(&desired.wants) {
@@ -196,6 +200,13 @@ impl KeyPlanner<'_> {
             .into_iter()
             .filter_map(|table| self.current.owners.get(&self.id(table)))
             .all(|owner| owner.object_uid == uid)
+    }
+
+    /// What is kept and gone all the same (somebody removed it) is not made anew.
+    fn forget_lost(&mut self) {
+        let ids = Table::ALL.map(|table| self.id(table)).into_iter();
+        let owned = ids.filter(|id| self.current.owners.contains_key(id));
+        self.plan.disowned.extend(owned.filter(|id| !self.current.rows.contains_key(id)));
     }
 
     /// Why the rows of this key can't be written, if so: none of them is written then.

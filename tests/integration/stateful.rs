@@ -47,6 +47,8 @@ enum Event {
     RemoveDomain,
     /// Somebody else changes, removes or makes a row.
     Sql(u8, u8),
+    /// Whether rows that were there before their objects are taken over from now on.
+    Adopt(bool),
     /// The operator begins anew, with nothing but the database and the objects.
     Restart,
     /// Everything is compared, and what must hold is looked at.
@@ -63,7 +65,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..5u8).prop_map(Event::RemoveMailbox),
         1 => (0..5u8).prop_map(Event::RemoveAlias),
         1 => Just(Event::RemoveDomain),
-        4 => (0..6u8, 0..5u8).prop_map(|(what, number)| Event::Sql(what, number)),
+        4 => (0..7u8, 0..5u8).prop_map(|(what, number)| Event::Sql(what, number)),
+        1 => any::<bool>().prop_map(Event::Adopt),
         1 => Just(Event::Restart),
         3 => Just(Event::Rest),
     ]
@@ -111,7 +114,7 @@ fn declare(index: &mut Index, event: &Event) {
         Event::RemoveMailbox(number) => index.remove_mailbox(&ObjectName::new("mail", &format!("m{number}"))),
         Event::RemoveAlias(number) => index.remove_alias(&ObjectName::new("mail", &format!("a{number}"))),
         Event::RemoveDomain => index.remove_domain(&ObjectName::new("mail", "alpha")),
-        Event::Sql(..) | Event::Restart | Event::Rest => {}
+        Event::Sql(..) | Event::Adopt(_) | Event::Restart | Event::Rest => {}
     }
 }
 
@@ -130,8 +133,12 @@ fn foreign_sql(what: u8, number: u8) -> String {
         4 => format!(
             "INSERT IGNORE INTO alias (address, goto, domain) VALUES ('hand{number}@hand.example.org', 'made by hand', 'hand.example.org')"
         ),
-        _ => format!(
+        5 => format!(
             "INSERT IGNORE INTO alias (address, goto, domain) VALUES ('{declared}', 'made by hand', 'alpha.example.org')"
+        ),
+        _ => format!(
+            "INSERT IGNORE INTO mailbox (username, password, name, maildir, local_part, domain) \
+             VALUES ('{declared}', 'theirs', 'By Hand', 'hand/{number}/', 'u{number}', 'alpha.example.org')"
         ),
     }
 }
@@ -139,6 +146,7 @@ fn foreign_sql(what: u8, number: u8) -> String {
 /// The operator without its loops: the same rooms in the same order.
 struct Operator {
     store: Store,
+    existing_rows: ExistingRows,
 }
 
 impl Operator {
@@ -151,7 +159,7 @@ impl Operator {
         let terms = Terms {
             installation: "cluster",
             server: SERVER,
-            existing_rows: ExistingRows::Fail,
+            existing_rows: self.existing_rows,
             drift: Drift::Correct,
             absent: &absent,
             is_unreadable: &|_| false,
@@ -179,8 +187,8 @@ async fn unowned(root: &mut MySqlConnection) -> Vec<(String, String, String, i64
     };
     let sql = format!(
         "{} UNION ALL {} ORDER BY 1, 2",
-        unowned("alias", "address", "CAST(goto AS CHAR(200))"),
-        unowned("mailbox", "username", "CONCAT(maildir, name)")
+        unowned("alias", "address", "CAST(CONCAT(goto, modified) AS CHAR(200))"),
+        unowned("mailbox", "username", "CAST(CONCAT(maildir, name, password, quota, modified) AS CHAR(200))")
     );
     sqlx::query_as(AssertSqlSafe(sql)).fetch_all(root).await.unwrap()
 }
@@ -191,8 +199,11 @@ async fn rest(operator: &mut Operator, index: &Index, root: &mut MySqlConnection
     let keys = operator.all_keys(index).await;
     operator.compare(index, keys).await;
     let after = unowned(root).await;
+    let adopted = owned(root).await;
     for row in &before {
-        assert!(after.contains(row), "somebody else's row {row:?} was changed, now {after:?}");
+        let is_adopted = operator.existing_rows == ExistingRows::Adopt
+            && adopted.contains(&format!("{} {}", row.0, row.1));
+        assert!(is_adopted || after.contains(row), "somebody else's row {row:?} was changed, now {after:?}");
     }
     for (table, key, ..) in &after {
         let was_theirs = before.iter().any(|(old_table, old_key, ..)| (old_table, old_key) == (table, key));
@@ -209,10 +220,17 @@ async fn rest(operator: &mut Operator, index: &Index, root: &mut MySqlConnection
     let ownerless: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM vmail_owner o WHERE o.table_name = 'mailbox' AND NOT EXISTS (SELECT 1 FROM mailbox m WHERE m.username = o.row_key)",
     )
-    .fetch_one(root)
+    .fetch_one(&mut *root)
     .await
     .unwrap();
     assert_eq!(ownerless, 0, "an owner has a row");
+    let owners: Vec<(String, String)> =
+        sqlx::query_as("SELECT row_key, object_uid FROM vmail_owner").fetch_all(root).await.unwrap();
+    for (key, uid) in owners {
+        let desired = desired(index, &ObjectName::new("mail", "myhost"), &Key::from_row(&key).unwrap());
+        let owning = desired.wants.first().map(|want| &want.uid).or(desired.kept.as_ref());
+        assert_eq!(owning.map(|owning| &**owning), Some(&*uid), "only the winner owns what is under {key}");
+    }
 }
 
 async fn owned(root: &mut MySqlConnection) -> BTreeSet<String> {
@@ -227,7 +245,8 @@ async fn live_through(access: &Access, mariadb: &MariaDb, events: &[Event]) {
         MailServer::new("myhost", serde_json::from_value(json!({"hostname": "myhost.example.org"})).unwrap());
     let name = ObjectName::new("mail", "myhost");
     index.apply_server(&name, (&server).into());
-    let mut operator = Operator { store: Store::open(access, SERVER).await.unwrap() };
+    let store = Store::open(access, SERVER).await.unwrap();
+    let mut operator = Operator { store, existing_rows: ExistingRows::Fail };
     let mut root = mariadb.root(Some(&access.database)).await;
     for event in events {
         match event {
@@ -236,7 +255,10 @@ async fn live_through(access: &Access, mariadb: &MariaDb, events: &[Event]) {
             }
             Event::Restart => {
                 operator.store.close().await;
-                operator = Operator { store: Store::open(access, SERVER).await.unwrap() };
+                operator = Operator { store: Store::open(access, SERVER).await.unwrap(), ..operator };
+            }
+            Event::Adopt(adopt) => {
+                operator.existing_rows = if *adopt { ExistingRows::Adopt } else { ExistingRows::Fail };
             }
             Event::Rest => rest(&mut operator, &index, &mut root).await,
             declared => {
