@@ -222,7 +222,7 @@ fn uid(index: &Index, object: &ObjectId) -> Option<Box<str>> {
 }
 
 fn synced(object: &ObjectId) -> Verdict {
-    Verdict::new(object, Reason::Synced, "the rows in the database are as declared")
+    Verdict::new(object, Reason::Synced, "what Postfix looks up is as declared")
 }
 
 fn conflict(loser: &ObjectId, winner: &ObjectId, key: &Key) -> Verdict {

@@ -145,7 +145,7 @@ store_on() {
 }
 
 needs_own_cluster() {
-	[ "$1" = mail ] || [ "$1" = api_server ]
+	[[ "$1" =~ ^(api_server|files|mail)$ ]]
 }
 
 integration_modules() {

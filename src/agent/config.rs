@@ -10,24 +10,27 @@ use std::time::{Duration, SystemTime};
 
 use super::Error;
 use super::tls::Certificate;
+use crate::api::mail_server::LookupTables;
 use crate::postfix::queries::{AUTHORITY_FILE, CredentialError, SUFFIX, credential_lines};
 use crate::postfix::relay_host::{PASSWORD_FILE, password_table};
 use crate::postfix::tls::{CHAIN_FILE, without_certificate};
-use crate::postfix::{self, MAIN_CF, MASTER_CF, MailOwner, owners};
+use crate::postfix::{self, MAIN_CF, MASTER_CF, MailOwner, maps, owners};
 
 /// Postfix waits until a file is older than a second before it trusts it; ours are complete when they get their name.
-const AGE: Duration = Duration::from_mins(1);
+pub(super) const AGE: Duration = Duration::from_mins(1);
 
 /// A configuration as it is mounted.
 #[derive(Clone, Eq, PartialEq)]
 pub(super) struct Mounted {
     files: BTreeMap<String, String>,
-    username: String,
-    password: String,
+    /// User name and password at the database, where there is one.
+    account: Option<(String, String)>,
     authority: Option<String>,
     certificate: Certificate,
     /// User name and password at the relay host.
     relay_account: Option<(String, String)>,
+    /// Directory with the compiled look-up files, where accounts are looked up in files.
+    maps: Option<PathBuf>,
 }
 
 impl Mounted {
@@ -47,13 +50,19 @@ impl Mounted {
                 return Err(Error::file(config.join(name))(io::ErrorKind::NotFound.into()));
             }
         }
+        let credential = |key: &str| Ok(without_line_end(&read(&credentials.join(key))?));
+        let account = if files.keys().any(|name| name.ends_with(SUFFIX)) {
+            Some((credential("username")?, credential("password")?))
+        } else {
+            None
+        };
         Ok(Self {
             files,
-            username: without_line_end(&read(&credentials.join("username"))?),
-            password: without_line_end(&read(&credentials.join("password"))?),
+            account,
             authority: optional(read(&credentials.join(AUTHORITY_FILE)))?,
             certificate: Certificate::Absent,
             relay_account: None,
+            maps: None,
         })
     }
 
@@ -70,6 +79,26 @@ impl Mounted {
             relay_account: relay_account.map(without_line_ends),
             ..self
         })
+    }
+
+    /// The type of the look-up files that main.cf names; `None`: it names a database.
+    pub(super) fn look_up_files(&self) -> Option<LookupTables> {
+        let main_cf = self.text(MAIN_CF);
+        let types = [LookupTables::Hash, LookupTables::Lmdb, LookupTables::Cdb, LookupTables::Texthash];
+        let names = |type_: &LookupTables| {
+            main_cf.contains(&format!("{}:${}/", type_.as_str(), maps::DIRECTORY_PARAMETER))
+        };
+        types.into_iter().find(|type_| postfix::looks_up_files(main_cf) && names(type_))
+    }
+
+    /// The same with the look-up files in `directory`.
+    pub(super) fn with_maps(self, directory: PathBuf) -> Self {
+        Self { maps: Some(directory), ..self }
+    }
+
+    /// Whether nothing but the look-up files differs, which say nothing about whether the configuration is good.
+    pub(super) fn differs_in_maps_only(&self, other: &Self) -> bool {
+        Self { maps: other.maps.clone(), ..self.clone() } == *other
     }
 
     /// What of it can be used, and what is wrong with the rest: a certificate that is gone or can't be used gives way
@@ -99,9 +128,13 @@ impl Mounted {
 
     /// main.cf for what is mounted beside it.
     fn main_cf(&self) -> String {
-        match self.certificate {
+        let text = match self.certificate {
             Certificate::Usable(_) => self.text(MAIN_CF).to_owned(),
             _ => without_certificate(self.text(MAIN_CF)),
+        };
+        match &self.maps {
+            Some(directory) => format!("{text}{} = {}\n", maps::DIRECTORY_PARAMETER, directory.display()),
+            None => text,
         }
     }
 
@@ -139,8 +172,11 @@ impl Mounted {
     /// Writes everything into a new directory. Files with credentials can be read by root and by Postfix, and by
     /// nobody else.
     pub(super) fn write(&self, directory: &Path, postfix_group: Option<u32>) -> Result<(), Error> {
-        let credentials = credential_lines(&self.username, &self.password)
-            .map_err(|(key, error)| Error::Credential { key, error })?;
+        let credentials = match &self.account {
+            Some((username, password)) => credential_lines(username, password)
+                .map_err(|(key, error)| Error::Credential { key, error })?,
+            None => String::new(),
+        };
         empty(directory).map_err(Error::file(directory))?;
         for (name, content) in &self.files {
             let path = directory.join(name);
@@ -187,7 +223,7 @@ fn without_line_end(text: &str) -> String {
     text.trim_end_matches(['\r', '\n']).to_owned()
 }
 
-fn empty(directory: &Path) -> io::Result<()> {
+pub(super) fn empty(directory: &Path) -> io::Result<()> {
     if directory.exists() {
         fs::remove_dir_all(directory)?;
     }

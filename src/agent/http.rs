@@ -26,7 +26,7 @@ pub(super) struct State {
 }
 
 /// A configuration that Postfix does not run with.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Refused {
     /// Its hash: the operator may want another one by now.

@@ -9,6 +9,7 @@ mod children;
 mod config;
 mod http;
 mod log;
+mod maps;
 mod outage;
 mod owners;
 mod parameters;
@@ -84,6 +85,9 @@ pub enum Error {
         /// Why not.
         error: CredentialError,
     },
+    /// The look-up files aren't all there yet.
+    #[error("the look-up files are not complete yet")]
+    Incomplete,
     /// Postfix refused a configuration; its own words.
     #[error("Postfix refuses the configuration: {0}")]
     Refused(String),
@@ -111,7 +115,7 @@ impl Error {
         match self {
             Self::Refused(_) => 3,
             Self::Ended { .. } | Self::Unstoppable => 4,
-            Self::File { .. } | Self::System { .. } | Self::Credential { .. } => 1,
+            Self::File { .. } | Self::System { .. } | Self::Credential { .. } | Self::Incomplete => 1,
         }
     }
 

@@ -17,6 +17,7 @@ use super::children::Children;
 use super::config::{self, Mounted};
 use super::http::{self, Refused, State};
 use super::log;
+use super::maps::Maps;
 use super::{Error, outage, owners, parameters, postfix};
 use crate::postfix::CONFIG_DIRECTORY;
 
@@ -41,6 +42,12 @@ pub struct RunArguments {
     /// Where the Secret of the database account is mounted
     #[arg(long, env = "VMAIL_CREDENTIALS", default_value = "/etc/vmail/credentials")]
     pub credentials: PathBuf,
+    /// Where the `ConfigMap`s with the look-up files are mounted, if accounts are looked up in files
+    #[arg(long, env = "VMAIL_MAPS", default_value = "/etc/vmail/maps")]
+    pub maps: PathBuf,
+    /// Directory for the compiled look-up files
+    #[arg(long, env = "VMAIL_COMPILED_MAPS", default_value = "/var/lib/postfix/maps")]
+    pub compiled_maps: PathBuf,
     /// Where the Secret with the certificate for SMTP clients is mounted, if there is one
     #[arg(long, env = "VMAIL_TLS", default_value = "/etc/vmail/tls")]
     pub tls: PathBuf,
@@ -74,15 +81,18 @@ pub(super) async fn run(arguments: RunArguments) -> ExitCode {
 struct Supervisor {
     arguments: RunArguments,
     children: Children,
+    maps: Maps,
     postfix_group: Option<u32>,
     state: watch::Sender<State>,
 }
 
 impl Supervisor {
     fn new(arguments: RunArguments) -> Self {
+        let RunArguments { maps, compiled_maps, config, .. } = arguments.clone();
         Self {
             arguments,
             children: Children::default(),
+            maps: Maps::new(maps, compiled_maps, config),
             postfix_group: config::group_id("postfix"),
             state: watch::Sender::default(),
         }
@@ -91,14 +101,18 @@ impl Supervisor {
     async fn run(&self) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("signals"))?;
-        let seen = self.mounted()?;
+        let pages =
+            tokio::spawn(http::serve(self.arguments.listen, self.arguments.smtp, self.state.subscribe()));
+        let seen = tokio::select! {
+            seen = self.first_mounted() => seen?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
         let (mounted, complaint) = seen.usable(None);
-        self.prepare(&mounted).await?;
+        self.prepare(&mounted, None).await?;
         let (writer, log) = log::pass_on().map_err(Error::system("the log"))?;
         let mut child = postfix::start(&self.children, &self.arguments.config_directory, writer)?;
         self.running(&mounted, complaint);
-        let pages =
-            tokio::spawn(http::serve(self.arguments.listen, self.arguments.smtp, self.state.subscribe()));
         tokio::select! {
             status = child.wait() => {
                 let status = status.map_err(Error::system("waiting for Postfix"))?;
@@ -116,20 +130,43 @@ impl Supervisor {
         Ok(())
     }
 
-    fn mounted(&self) -> Result<Mounted, Error> {
-        Mounted::read(&self.arguments.config, &self.arguments.credentials)?
-            .with_secrets(&self.arguments.tls, &self.arguments.relay)
+    async fn mounted(&self) -> Result<Mounted, Error> {
+        let mounted = Mounted::read(&self.arguments.config, &self.arguments.credentials)?
+            .with_secrets(&self.arguments.tls, &self.arguments.relay)?;
+        match mounted.look_up_files() {
+            Some(type_) => Ok(mounted.with_maps(self.maps.directory(&self.children, type_).await?)),
+            None => Ok(mounted),
+        }
     }
 
-    /// Writes a configuration aside, has Postfix check it, and puts it in place.
-    async fn prepare(&self, mounted: &Mounted) -> Result<(), Error> {
+    /// The first configuration whose look-up files are all there.
+    async fn first_mounted(&self) -> Result<Mounted, Error> {
+        let mut is_told = false;
+        loop {
+            match self.mounted().await {
+                Err(error @ Error::Incomplete) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(%error, "waiting");
+                    }
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes a configuration aside, has Postfix check it unless it is the `running` one with other look-up files, and puts
+    /// it in place.
+    async fn prepare(&self, mounted: &Mounted, running: Option<&Mounted>) -> Result<(), Error> {
         let candidate = self.arguments.config_directory.with_extension("candidate");
         let queue = self.arguments.config_directory.with_extension("check");
         mounted.write(&candidate, self.postfix_group)?;
-        tokio::try_join!(
-            postfix::check(&self.children, &candidate),
-            parameters::check(&self.children, mounted, &candidate, &queue),
-        )?;
+        if running.is_none_or(|running| !mounted.differs_in_maps_only(running)) {
+            tokio::try_join!(
+                postfix::check(&self.children, &candidate),
+                parameters::check(&self.children, mounted, &candidate, &queue),
+            )?;
+        }
         owners::make(&mounted.mail_base(), &mounted.owners())?;
         config::take(&candidate, &self.arguments.config_directory)
     }
@@ -146,29 +183,47 @@ impl Supervisor {
     }
 
     /// Takes every changed configuration that Postfix accepts; keeps the old one otherwise.
-    async fn follow(&self, mut seen: Mounted, mut running: Mounted) -> Infallible {
+    async fn follow(&self, seen: Mounted, mut running: Mounted) -> Infallible {
+        let mut seen = Some(seen);
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            // While the kubelet exchanges the mounts a file may be missing; it is there at the next look.
-            let Ok(now) = self.mounted() else { continue };
-            if now == seen {
-                continue;
-            }
+            let now = match self.mounted().await {
+                Ok(now) if seen.as_ref() == Some(&now) => continue,
+                Ok(now) => now,
+                Err(error @ Error::Refused(_)) => {
+                    self.refuse(running.hash(), &error);
+                    seen = None;
+                    continue;
+                }
+                // While the kubelet exchanges the mounts a file may be missing; it is there at the next look.
+                Err(_) => continue,
+            };
             let (mounted, complaint) = now.usable(Some(&running));
-            match self.exchange(&mounted).await {
+            match self.exchange(&mounted, &running).await {
                 Ok(()) => {
                     self.running(&mounted, complaint);
                     self.deliver_to_new_owners(&running, &mounted).await;
                     running = mounted;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "changed configuration not taken, the one before stays");
-                    let refused = Refused { config_hash: mounted.hash(), error: error.to_string() };
-                    self.state.send_modify(|state| state.refused = Some(refused));
+                    self.refuse(mounted.hash(), &error);
                 }
             }
-            seen = now;
+            seen = Some(now);
         }
+    }
+
+    /// Tells, once, that the configuration before stays.
+    fn refuse(&self, config_hash: String, error: &Error) {
+        let refused = Refused { config_hash, error: error.to_string() };
+        self.state.send_if_modified(|state| {
+            let is_news = state.refused.as_ref() != Some(&refused);
+            if is_news {
+                tracing::error!(%error, "changed configuration not taken, the one before stays");
+                state.refused = Some(refused);
+            }
+            is_news
+        });
     }
 
     /// Has Postfix forget what it could not look up while the database was away.
@@ -195,8 +250,8 @@ impl Supervisor {
         }
     }
 
-    async fn exchange(&self, mounted: &Mounted) -> Result<(), Error> {
-        self.prepare(mounted).await?;
+    async fn exchange(&self, mounted: &Mounted, running: &Mounted) -> Result<(), Error> {
+        self.prepare(mounted, Some(running)).await?;
         postfix::reload(&self.children, &self.arguments.config_directory).await
     }
 

@@ -38,13 +38,15 @@ use super::quantity::ByteQuantity;
     validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')").message("write a name of at most 40 lower-case letters, digits and dashes that begins with a letter: the names of its pods and Services are made from it")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.database) || !has(self.lookupTables) || self.lookupTables in ['mysql', 'proxy:mysql']")
+    .message("leave database out: look-up files need none"))]
 pub struct MailServerSpec {
     /// Postfix's `myhostname`: the name that it greets with and that the domains' MX records point to, as in mx1.example.org.
     pub hostname: DomainName,
-    /// How Postfix looks accounts up, named as in Postfix. Default: `proxy:mysql`, which shares few database connections among all of its processes.
+    /// How Postfix looks accounts up, named as in Postfix: in a database (`mysql`, `proxy:mysql`), or in files without one (`hash`, `lmdb`, `cdb`, `texthash`). Default: `proxy:mysql`, which shares few database connections among all of its processes. With files there are no tables: nobody can log in with PostfixAdmin's passwords, `existingRows` and `drift` say nothing, and an account goes with its object, whatever its deletionPolicy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lookup_tables: Option<LookupTables>,
-    /// The database with PostfixAdmin's tables. Default: `embedded`, a MariaDB that the operator runs.
+    /// The database with PostfixAdmin's tables. Default: `embedded`, a MariaDB that the operator runs; none with look-up files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<Database>,
     /// Where and as whom mail is stored.
@@ -65,7 +67,7 @@ pub struct MailServerSpec {
     /// How plain text passwords are stored. Default: `SHA512-CRYPT`. A password that is stored already keeps its scheme until its Secret or its object changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_scheme: Option<PasswordScheme>,
-    /// The brake: more deletions than this in one pass wait for the annotation `vmail.dev/release-deletions`.
+    /// The brake: more deletions than this within ten minutes wait for the annotation `vmail.dev/release-deletions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mass_deletion: Option<MassDeletion>,
 }
@@ -80,6 +82,39 @@ pub enum LookupTables {
     #[default]
     #[serde(rename = "proxy:mysql")]
     ProxyMysql,
+    /// Files that postmap(1) makes with Berkeley DB. No database.
+    #[serde(rename = "hash")]
+    Hash,
+    /// Files that postmap(1) makes with LMDB. No database.
+    #[serde(rename = "lmdb")]
+    Lmdb,
+    /// Files that postmap(1) makes with CDB. No database.
+    #[serde(rename = "cdb")]
+    Cdb,
+    /// Plain text files, which every Postfix process reads into its memory. No database.
+    #[serde(rename = "texthash")]
+    Texthash,
+}
+
+impl LookupTables {
+    /// Postfix's name of the type, as in `hash:/etc/postfix/virtual`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mysql => "mysql",
+            Self::ProxyMysql => "proxy:mysql",
+            Self::Hash => "hash",
+            Self::Lmdb => "lmdb",
+            Self::Cdb => "cdb",
+            Self::Texthash => "texthash",
+        }
+    }
+
+    /// Whether the tables are files; else they are a database's.
+    #[must_use]
+    pub fn are_files(self) -> bool {
+        matches!(self, Self::Hash | Self::Lmdb | Self::Cdb | Self::Texthash)
+    }
 }
 
 /// Either a MariaDB that the operator runs, or a server that is there already.
@@ -368,7 +403,7 @@ pub enum Drift {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MassDeletion {
-    /// Share of the managed rows, in percent, that may be deleted in one pass. Default: 30.
+    /// Share of the managed rows, in percent, that may be deleted within ten minutes. Default: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub max_percent: Option<i32>,
@@ -492,7 +527,7 @@ pub const OWNED_PARAMETERS: &[&str] = &[
     "smtpd_tls_chain_files",
     "smtpd_tls_key_file",
     "transport_maps",
-    "vmail_tables",
+    "vmail_maps",
 ];
 
 fn owned_parameters_rule() -> String {

@@ -29,6 +29,12 @@ impl Index {
         !self.unreadable.is_empty() && self.unreadable.values().any(|unreadable| **unreadable == *uid)
     }
 
+    /// Whether any object exists that can't be parsed.
+    #[must_use]
+    pub fn has_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
     /// The names of all known Secrets.
     #[must_use]
     pub fn secret_names(&self) -> Vec<ObjectName> {

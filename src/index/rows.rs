@@ -150,11 +150,13 @@ pub struct ServerRow {
     pub drift: Drift,
     /// How plain text passwords are stored.
     pub password_scheme: PasswordScheme,
-    /// Share of the managed rows, in percent, that may be deleted in one pass.
+    /// Share of the managed rows, in percent, that may be deleted within ten minutes.
     pub max_percent: u32,
     /// As many deletions as this are always allowed.
     pub minimum: u32,
-    /// Hash of the part of the spec that says where the database is: when it changes, the set loop connects anew.
+    /// Whether accounts are looked up in files, without a database.
+    pub files: bool,
+    /// Hash of the part of the spec that says where the tables are: when it changes, the set loop begins anew.
     pub database: u64,
     /// Hash of the held plan that an administrator released, from the annotation.
     pub released: Option<Box<str>>,
@@ -169,6 +171,7 @@ impl From<&MailServer> for ServerRow {
     fn from(server: &MailServer) -> Self {
         let store = server.spec.mail_store.as_ref();
         let MassDeletion { max_percent, minimum } = server.spec.mass_deletion.unwrap_or_default();
+        let files = server.spec.lookup_tables.unwrap_or_default().are_files();
         Self {
             format: store.and_then(|store| store.format).unwrap_or_default(),
             layout: store.and_then(|store| store.layout).unwrap_or_default(),
@@ -182,7 +185,8 @@ impl From<&MailServer> for ServerRow {
             password_scheme: server.spec.password_scheme.unwrap_or_default(),
             max_percent: max_percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(30),
             minimum: minimum.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(10),
-            database: hash_of(&serde_json::to_string(&server.spec.database).unwrap_or_default()),
+            files,
+            database: hash_of(&(files, serde_json::to_string(&server.spec.database).unwrap_or_default())),
             released: server.annotations().get(RELEASE_ANNOTATION).map(|hash| hash.trim().into()),
             allowed: server.spec.allowed_namespaces.as_ref().into(),
         }

@@ -6,7 +6,7 @@ use crate::api::mail_server::{
 use crate::object::ObjectName;
 
 use super::text::{Error, Parameters, is_parameter_name};
-use super::{Needs, networks, relay_host, tls};
+use super::{Needs, maps, networks, relay_host, tls};
 
 /// Postfix's own default of `message_size_limit`, in bytes.
 const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
@@ -125,8 +125,8 @@ fn virtual_class(text: &mut Parameters, spec: &MailServerSpec, needs: &Needs) ->
 fn owners(text: &mut Parameters, spec: &MailServerSpec, needs: &Needs) -> Result<(), Error> {
     let store = spec.mail_store.as_ref();
     for (parameter, file, owner) in [
-        ("virtual_uid_maps", "uid_maps.cf", store.and_then(|store| store.uid)),
-        ("virtual_gid_maps", "gid_maps.cf", store.and_then(|store| store.gid)),
+        ("virtual_uid_maps", "uid_maps", store.and_then(|store| store.uid)),
+        ("virtual_gid_maps", "gid_maps", store.and_then(|store| store.gid)),
     ] {
         if needs.owners.is_empty() {
             text.value("mailStore", parameter, &format!("static:{}", owner.unwrap_or(DEFAULT_OWNER)))?;
@@ -141,33 +141,37 @@ fn owners(text: &mut Parameters, spec: &MailServerSpec, needs: &Needs) -> Result
     Ok(())
 }
 
-/// A look-up in the database. The tables lie in the directory that main.cf is in, wherever that is: so a directory can be checked before it is
-/// taken. proxymap(8) opens no other tables than those that main.cf names.
-fn table(tables: LookupTables, file: &str) -> String {
-    let type_ = match tables {
-        LookupTables::ProxyMysql => "proxy:mysql",
-        LookupTables::Mysql => "mysql",
-    };
-    format!("{type_}:$config_directory/{file}")
+/// A look-up table. The descriptions of those in the database lie in the directory that main.cf is in, wherever that is:
+/// so a directory can be checked before it is taken. proxymap(8) opens no other tables than those that main.cf names.
+/// Files lie in a directory that the agent makes and names, a new one for each set of them.
+fn table(tables: LookupTables, name: &str) -> String {
+    let type_ = tables.as_str();
+    if tables.are_files() {
+        format!("{type_}:${}/{name}", maps::DIRECTORY_PARAMETER)
+    } else {
+        format!("{type_}:$config_directory/{name}.cf")
+    }
 }
 
 fn lookups(text: &mut Parameters, tables: LookupTables, needs: &Needs) {
-    let table = |file: &str| table(tables, file);
-    text.fixed("virtual_mailbox_domains", table("domains_maps.cf"));
-    text.fixed("virtual_mailbox_maps", table("mailbox_maps.cf"));
-    let aliases = ["alias_maps.cf", "alias_domain_maps.cf", "alias_domain_catch_all_maps.cf"];
-    text.fixed("virtual_alias_maps", aliases.map(table).join(" "));
-    text.fixed("relay_domains", table("relay_domains_maps.cf"));
+    let table = |name: &str| table(tables, name);
+    text.fixed("virtual_mailbox_domains", table("domains_maps"));
+    text.fixed("virtual_mailbox_maps", table("mailbox_maps"));
+    // Files have the addresses of alias domains written out.
+    let aliases: &[&str] = if tables.are_files() {
+        &["alias_maps"]
+    } else {
+        &["alias_maps", "alias_domain_maps", "alias_domain_catch_all_maps"]
+    };
+    text.fixed("virtual_alias_maps", aliases.iter().map(|name| table(name)).collect::<Vec<_>>().join(" "));
+    text.fixed("relay_domains", table("relay_domains_maps"));
     // It costs a query for each time that Postfix looks at a recipient.
     if needs.transports {
-        text.fixed("transport_maps", table("transport_maps.cf"));
+        text.fixed("transport_maps", table("transport_maps"));
     }
     // Beside a catch-all the alias row of a disabled mailbox stays active, to keep its mail from the catch-all's owner:
     // without this it would be accepted and bounced.
-    text.fixed(
-        "smtpd_recipient_restrictions",
-        format!("check_recipient_access {}", table("disabled_maps.cf")),
-    );
+    text.fixed("smtpd_recipient_restrictions", format!("check_recipient_access {}", table("disabled_maps")));
 }
 
 fn checked_path(path: &str) -> Result<&str, Error> {

@@ -4,13 +4,17 @@
 //! can't hold is refused, with a sentence for the object that declares it. Where the entries lie is
 //! [`super::shards`]'s concern.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::index::rows::VIRTUAL;
 use crate::tables::{AliasRow, DomainRow, IdRow, MailboxRow, Row, Table};
 
 #[cfg(test)]
 mod tests;
+
+/// Parameter of main.cf with the directory of the look-up files. Not one of Postfix's: the agent sets it, a new directory
+/// for each set of files, so that every process has all of its tables from one set.
+pub const DIRECTORY_PARAMETER: &str = "vmail_maps";
 
 /// A look-up table, named as its query is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -100,6 +104,8 @@ pub struct Answers {
     pub entries: Entries,
     /// Rows that a file can't hold, by table and primary key. Nothing of them is among the entries.
     pub refused: BTreeMap<(Table, String), Refusal>,
+    /// Domains that have their entries from another domain.
+    pub alias_domains: BTreeSet<String>,
 }
 
 /// What Postfix should find for the rows. The same as with the queries, for every key that Postfix asks for: what is
@@ -122,6 +128,7 @@ pub fn answers<'a>(rows: impl IntoIterator<Item = &'a Row>, owner: (i32, i32)) -
         }
     }
     let alias_domains = alias_domains(&sound);
+    answers.alias_domains = alias_domains.values().flatten().map(|domain| (*domain).to_owned()).collect();
     for row in sound {
         for (key, value) in inherited(row, &alias_domains) {
             answers.entries.entry(key).or_insert(value);

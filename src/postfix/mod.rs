@@ -84,25 +84,48 @@ pub struct RenderedConfig {
     pub hash: String,
 }
 
-/// Renders the Postfix configuration of the `MailServer` called `name`.
+/// Renders the Postfix configuration of the `MailServer` called `name`; `database` is there where its look-up tables
+/// are no files.
 ///
 /// # Errors
 /// [`Error`] names the field with a value that can't be written safely; the schema refuses all of these already.
 pub fn render(
     name: &ObjectName,
     spec: &MailServerSpec,
-    database: &DatabaseEndpoint<'_>,
+    database: Option<&DatabaseEndpoint<'_>>,
     needs: &Needs,
 ) -> Result<RenderedConfig, Error> {
     let mut files = BTreeMap::from([
         (MAIN_CF.to_owned(), main_cf::render(name, spec, needs)?),
         (MASTER_CF.to_owned(), master_cf::TEXT.to_owned()),
     ]);
+    if !needs.owners.is_empty() {
+        files.insert(owners::FILE.to_owned(), owners::render(&needs.owners)?);
+    }
+    if let Some(database) = database {
+        files.extend(queries(spec, database, needs)?);
+    }
+    let hash = hash(&files);
+    Ok(RenderedConfig { files, hash })
+}
+
+/// Whether the tables that a main.cf of ours names are files.
+#[must_use]
+pub fn looks_up_files(main_cf: &str) -> bool {
+    main_cf.contains(&format!(":${}/", maps::DIRECTORY_PARAMETER))
+}
+
+/// The descriptions of the look-ups in the database, by file name.
+fn queries(
+    spec: &MailServerSpec,
+    database: &DatabaseEndpoint<'_>,
+    needs: &Needs,
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut files = BTreeMap::new();
     for (file, query) in queries::ALL {
         files.insert(file.to_owned(), queries::render(query, database)?);
     }
     if !needs.owners.is_empty() {
-        files.insert(owners::FILE.to_owned(), owners::render(&needs.owners)?);
         let store = spec.mail_store.as_ref();
         let server = [store.and_then(|store| store.uid), store.and_then(|store| store.gid)];
         for ((file, column), id) in queries::IDS.into_iter().zip(server) {
@@ -110,8 +133,7 @@ pub fn render(
             files.insert(file.to_owned(), queries::render(&query, database)?);
         }
     }
-    let hash = hash(&files);
-    Ok(RenderedConfig { files, hash })
+    Ok(files)
 }
 
 /// Identity of a configuration: the first 16 hexadecimal digits of a SHA-256 over names and texts.

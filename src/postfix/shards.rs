@@ -4,7 +4,7 @@
 //! one of itself, and a shard holds the places that begin with its own bits. One that grows too large becomes two. So
 //! a changed mailbox changes one shard, a domain lies together while it fits, and no placement has to be remembered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -21,8 +21,8 @@ pub const LIMIT: usize = 900_000;
 /// Number of the shard that holds every place.
 const WHOLE: u64 = 1;
 
-/// Longest key of a `ConfigMap`'s data.
-const MAX_FILE_NAME: usize = 253;
+/// Longest name of a file: a key of a `ConfigMap`'s data has at most 253 characters, [`mounted_name`]'s included.
+const MAX_FILE_NAME: usize = 250;
 
 /// Texts by file name, as they stand in a `ConfigMap`: one file for each domain and table of addresses, as in
 /// `mailbox_maps.alpha.example.org`, and one for each table of domains.
@@ -31,46 +31,123 @@ pub type Files = BTreeMap<String, String>;
 /// Shards by number. Shard 1 is the whole; shard n is divided into 2n and 2n + 1.
 pub type Shards = BTreeMap<u64, Files>;
 
-/// Which shards make up the whole set, each with the hash of its files.
+/// Most shards of a server: the Postfix pod names the `ConfigMap` of each in advance, so that one more needs no restart.
+pub const SLOTS: u32 = 64;
+
+/// Name of the manifest's text in its `ConfigMap`.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
+/// Which shards make up the whole set.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// [`hash`] of the files by the shard's number.
-    pub shards: BTreeMap<u64, String>,
+    /// Where each shard is, by its number.
+    pub shards: BTreeMap<u64, Placement>,
+    /// Domains whose addresses are those of another domain: their entries go and come with that one's.
+    #[serde(default)]
+    pub alias_domains: BTreeSet<String>,
 }
 
-/// The set isn't whole: some shards are not yet those that the manifest names.
+/// Where a shard is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Placement {
+    /// Number of the `ConfigMap`, below [`SLOTS`].
+    pub slot: u32,
+    /// [`hash`] of the shard's files.
+    pub hash: String,
+}
+
+/// The set isn't whole: some `ConfigMap` doesn't hold the shard yet that the manifest places there.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("shard {number} of the look-up tables is not yet the one of the manifest")]
+#[error("shard {number} of the look-up files is not yet the one of the manifest")]
 pub struct Incomplete {
     /// The first such shard.
     pub number: u64,
 }
 
+/// There are more entries than [`SLOTS`] shards hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "the accounts fill {0} ConfigMaps, and the Postfix pod mounts {SLOTS}: use lookupTables: proxy:mysql for so many"
+)]
+pub struct TooMany(usize);
+
 impl Manifest {
-    /// The manifest of a set.
-    #[must_use]
-    pub fn of(shards: &Shards) -> Self {
-        Self { shards: shards.iter().map(|(number, files)| (*number, hash(files))).collect() }
+    /// The manifest of a set. A shard stays where it was `before`; a new one goes where nothing is.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub fn of(shards: &Shards, alias_domains: BTreeSet<String>, before: &Self) -> Result<Self, TooMany> {
+        let kept = |number: &u64| before.shards.get(number).map(|placement| placement.slot);
+        let taken: BTreeSet<u32> = shards.keys().filter_map(kept).collect();
+        let mut free = (0..SLOTS).filter(|slot| !taken.contains(slot));
+        let placed = shards.iter().map(|(number, files)| {
+            let slot = kept(number).or_else(|| free.next()).ok_or(TooMany(shards.len()))?;
+            Ok((*number, Placement { slot, hash: hash(files) }))
+        });
+        Ok(Self { shards: placed.collect::<Result<_, _>>()?, alias_domains })
     }
 
-    /// The sources of all tables, an empty one for a table without entries. Shards that the manifest doesn't name are
-    /// of an earlier set, and left out.
+    /// Its text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Reads [`Manifest::text`] back.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Identity of the whole set.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        hash(&self.shards.iter().map(|(number, shard)| (number.to_string(), shard.hash.clone())).collect())
+    }
+
+    /// The sources of all tables, an empty one for a table without entries, from what each `ConfigMap` holds. Those that
+    /// the manifest doesn't name are of an earlier set, and left out.
     ///
     /// # Errors
     /// [`Incomplete`] where a shard is missing or is not the one that the manifest names.
-    pub fn assemble(&self, shards: &Shards) -> Result<BTreeMap<Map, String>, Incomplete> {
+    pub fn assemble(&self, slots: &BTreeMap<u32, Files>) -> Result<BTreeMap<Map, String>, Incomplete> {
         let mut sources: BTreeMap<Map, String> = Map::ALL.map(|map| (map, String::new())).into();
-        for (&number, wanted) in &self.shards {
-            let files = shards.get(&number).filter(|files| hash(files) == *wanted);
-            let files = files.ok_or(Incomplete { number })?;
-            for (map, source) in &mut sources {
-                source.extend(
-                    files.iter().filter(|(name, _)| is_of(name, *map)).map(|(_, text)| text.as_str()),
-                );
+        for (&number, Placement { slot, hash: wanted }) in &self.shards {
+            let files = slots.get(slot).filter(|files| hash(files) == *wanted);
+            for (name, text) in files.ok_or(Incomplete { number })? {
+                if let Some(source) = map_of(name).and_then(|map| sources.get_mut(&map)) {
+                    source.push_str(text);
+                }
             }
         }
         Ok(sources)
     }
+}
+
+/// The entries that stand in some files, as far as they can be read.
+#[must_use]
+pub fn read_entries(files: &Files) -> Entries {
+    let lines = files.iter().filter_map(|(name, text)| Some((map_of(name)?, text)));
+    let entries = lines.flat_map(|(map, text)| text.lines().map(move |line| (map, line)));
+    entries
+        .filter_map(|(map, line)| {
+            line.split_once(' ').map(|(key, value)| ((map, key.to_owned()), value.to_owned()))
+        })
+        .collect()
+}
+
+/// Name of a shard's file beside those of all other shards, as the Postfix pod mounts them.
+#[must_use]
+pub fn mounted_name(slot: u32, file: &str) -> String {
+    format!("{slot}.{file}")
+}
+
+/// Reads [`mounted_name`] back.
+#[must_use]
+pub fn from_mounted_name(name: &str) -> Option<(u32, &str)> {
+    let (slot, file) = name.split_once('.')?;
+    Some((slot.parse().ok()?, file))
 }
 
 /// Divides the entries into shards. Always at least one, so that "no entries" can be told from "not there yet".
@@ -129,8 +206,10 @@ fn hash32(text: &str) -> u32 {
     Sha256::digest(text.as_bytes()).iter().take(4).fold(0, |hash, byte| hash << 8 | u32::from(*byte))
 }
 
-fn is_of(file: &str, map: Map) -> bool {
-    file.split('.').next() == Some(map.as_str())
+/// The table that a file of a shard is a part of.
+fn map_of(file: &str) -> Option<Map> {
+    let table = file.split('.').next();
+    Map::ALL.into_iter().find(|map| table == Some(map.as_str()))
 }
 
 /// Makes shard `number` of entries whose places agree in the first `depth` bits, or divides them at the next bit.

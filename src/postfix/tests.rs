@@ -17,7 +17,7 @@ fn spec(value: Value) -> MailServerSpec {
 }
 
 fn rendered(value: Value, database: &DatabaseEndpoint<'_>) -> Result<RenderedConfig, Error> {
-    render(&ObjectName::new("mail", "myhost"), &spec(value), database, &Needs::default())
+    render(&ObjectName::new("mail", "myhost"), &spec(value), Some(database), &Needs::default())
 }
 
 fn file(value: Value, name: &str) -> String {
@@ -84,6 +84,24 @@ fn tls_to_the_database_checks_authority_and_name() {
     let database = DatabaseEndpoint { tls: true, ..DATABASE };
     let config = rendered(json!({"hostname": "myhost.example.org"}), &database).unwrap();
     insta::assert_snapshot!("alias_maps_with_tls", config.files["alias_maps.cf"]);
+}
+
+#[test]
+fn with_look_up_files_nothing_names_a_database() {
+    let spec = spec(json!({"hostname": "myhost.example.org", "lookupTables": "lmdb"}));
+    let needs = Needs {
+        transports: true,
+        owners: vec![MailOwner { path: "alpha.example.org/".to_owned(), uid: 950, gid: 950 }],
+    };
+    let config = render(&ObjectName::new("mail", "myhost"), &spec, None, &needs).unwrap();
+    assert_eq!(config.files.keys().collect::<Vec<_>>(), ["main.cf", "master.cf", "owners"]);
+    let main = &config.files[MAIN_CF];
+    assert!(looks_up_files(main) && !main.contains("mysql"));
+    let tables = parameters(main).into_iter().filter(|(_, value)| value.contains("lmdb:"));
+    let tables: Vec<_> = tables.map(|(name, value)| format!("{name} = {value}")).collect();
+    insta::assert_snapshot!("look_up_files", tables.join("\n"));
+    let database = rendered(json!({"hostname": "myhost.example.org"}), &DATABASE).unwrap();
+    assert!(!looks_up_files(&database.files[MAIN_CF]));
 }
 
 #[test]
@@ -162,7 +180,8 @@ fn transports_are_looked_up_only_where_a_domain_has_one() {
     let spec = spec(json!({"hostname": "myhost.example.org"}));
     let main_cf = |transports| {
         let needs = Needs { transports, ..Needs::default() };
-        render(&ObjectName::new("mail", "myhost"), &spec, &DATABASE, &needs).unwrap().files[MAIN_CF].clone()
+        render(&ObjectName::new("mail", "myhost"), &spec, Some(&DATABASE), &needs).unwrap().files[MAIN_CF]
+            .clone()
     };
     assert!(!main_cf(false).contains("transport_maps"));
     assert!(main_cf(true).contains("transport_maps = proxy:mysql:$config_directory/transport_maps.cf\n"));
@@ -210,7 +229,7 @@ proptest! {
             "mailStore": {"path": path},
             "postfix": {"trustedNetworks": networks, "recipientDelimiter": delimiter, "parameters": user},
         }));
-        let Ok(config) = render(&ObjectName::new("mail", &object), &spec, &DATABASE, &Needs::default()) else { return Ok(()) };
+        let Ok(config) = render(&ObjectName::new("mail", &object), &spec, Some(&DATABASE), &Needs::default()) else { return Ok(()) };
         let main = &config.files[MAIN_CF];
         let lines = parameters(main);
 

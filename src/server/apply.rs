@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -13,12 +13,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Error;
-use super::build::names::Component;
+use super::build::names::{self, Component};
 use super::build::{CONFIG_HASH_ANNOTATION, DatabaseObjects, Objects, short_hash};
 use super::pods::{PodState, pod_state};
 use super::validate::ValidatedServer;
 use crate::api::FIELD_MANAGER;
 use crate::object::ObjectName;
+use crate::postfix::MAIN_CF;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -66,9 +67,16 @@ fn what<K: Resource<DynamicType = ()>>(object: &K) -> String {
 
 /// Makes the server's objects true, in an order in which nothing waits for what comes later.
 ///
+/// With `tables_first` Postfix is left as it is.
+///
 /// # Errors
 /// At the first object that is refused or can't be written.
-pub async fn apply(client: &Client, server: &ValidatedServer, objects: Objects) -> Result<(), Error> {
+pub async fn apply(
+    client: &Client,
+    server: &ValidatedServer,
+    objects: Objects,
+    tables_first: bool,
+) -> Result<(), Error> {
     // Without `..`, so that an object that is built and not applied doesn't compile.
     let Objects { config_map, postfix_service, postfix_pods_service, mail_claim, postfix, database } =
         objects;
@@ -77,6 +85,9 @@ pub async fn apply(client: &Client, server: &ValidatedServer, objects: Objects) 
         applier.ensure(init_secret, keep_nothing).await?;
         applier.ensure(service, keep_nothing).await?;
         applier.ensure(stateful_set, keep_claim_templates).await?;
+    }
+    if tables_first {
+        return Ok(());
     }
     applier.ensure(config_map, keep_nothing).await?;
     applier.ensure(postfix_pods_service, keep_nothing).await?;
@@ -176,6 +187,33 @@ fn contains(live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// main.cf as it was handed to Postfix last; `None`: there is none yet.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn main_cf_in_force(client: &Client, server: &ObjectName) -> Result<Option<String>, Error> {
+    let api = Api::<ConfigMap>::namespaced(client.clone(), &server.namespace);
+    let name = names::postfix(&server.name);
+    let live = bounded(&format!("ConfigMap {name}"), api.get_opt(&name)).await?;
+    Ok(live.and_then(|live| live.data?.remove(MAIN_CF)))
+}
+
+/// Removes the look-up files of a server that looks accounts up in a database.
+///
+/// # Errors
+/// When they can't be listed or deleted.
+pub async fn remove_look_up_files(client: &Client, server: &ObjectName) -> Result<(), Error> {
+    let api = Api::<ConfigMap>::namespaced(client.clone(), &server.namespace);
+    let parameters = ListParams::default().labels(&Component::LookUpFiles.selector(&server.name));
+    for file in bounded("look-up files", api.list_metadata(&parameters)).await? {
+        match bounded("look-up files", api.delete(&file.name_any(), &DeleteParams::default())).await {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The pods of one of the server's workloads.
 ///
 /// # Errors
@@ -202,7 +240,7 @@ pub async fn touch(client: &Client, pods: &[Pod], config_hash: &str) -> Result<(
         let result = if seen.is_some() && refused {
             restart(client, pod).await
         } else {
-            annotate(client, pod, config_hash).await
+            annotate(client, pod, CONFIG_HASH_ANNOTATION, config_hash).await
         };
         match result {
             Err(error) if !error.is_not_found() => return Err(error),
@@ -212,9 +250,13 @@ pub async fn touch(client: &Client, pods: &[Pod], config_hash: &str) -> Result<(
     Ok(())
 }
 
-async fn annotate(client: &Client, pod: &Pod, config_hash: &str) -> Result<(), Error> {
+/// Annotates a pod, which makes the kubelet look at what is mounted in it.
+///
+/// # Errors
+/// When the pod can't be written.
+pub async fn annotate(client: &Client, pod: &Pod, annotation: &str, hash: &str) -> Result<(), Error> {
     let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let patch = json!({"metadata": {"annotations": {CONFIG_HASH_ANNOTATION: config_hash}}});
+    let patch = json!({"metadata": {"annotations": {annotation: hash}}});
     bounded(&what(pod), api.patch_metadata(&pod.name_any(), &patch_parameters(), &Patch::Merge(&patch)))
         .await?;
     Ok(())

@@ -7,6 +7,7 @@ use kube::{Api, Client};
 use super::Error;
 use super::apply::bounded;
 use super::build::{PASSWORD_KEY, USERNAME_KEY};
+use super::database::Endpoint;
 use super::validate::ValidatedServer;
 use crate::api::Reason;
 use crate::report::Finding;
@@ -16,11 +17,11 @@ use crate::report::Finding;
 /// # Errors
 /// When the API server can't be asked.
 pub async fn obstacle(client: &Client, server: &ValidatedServer) -> Result<Option<Finding>, Error> {
-    if server.endpoint.embedded {
+    let Some(endpoint) = server.endpoint.as_ref().filter(|endpoint| !endpoint.embedded) else {
         return Ok(None);
-    }
+    };
     let secrets = Api::<Secret>::namespaced(client.clone(), &server.name.namespace);
-    for (name, keys) in needed(server) {
+    for (name, keys) in needed(endpoint) {
         let secret = bounded(&format!("Secret {name}"), secrets.get_opt(name)).await?;
         if let Some(finding) = missing(name, &keys, secret.as_ref()) {
             return Ok(Some(finding));
@@ -57,9 +58,9 @@ pub async fn shortcoming(client: &Client, server: &ValidatedServer) -> Result<Op
 }
 
 /// What the pod mounts: Secrets and their keys.
-fn needed(server: &ValidatedServer) -> Vec<(&str, Vec<&str>)> {
-    let account = (server.endpoint.reader_secret.as_str(), vec![USERNAME_KEY, PASSWORD_KEY]);
-    let authority = server.endpoint.tls.as_ref().map(|ca| (ca.name.as_str(), vec![ca.key.as_str()]));
+fn needed(endpoint: &Endpoint) -> Vec<(&str, Vec<&str>)> {
+    let account = (endpoint.reader_secret.as_str(), vec![USERNAME_KEY, PASSWORD_KEY]);
+    let authority = endpoint.tls.as_ref().map(|ca| (ca.name.as_str(), vec![ca.key.as_str()]));
     [account].into_iter().chain(authority).collect()
 }
 

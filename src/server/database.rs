@@ -47,11 +47,14 @@ impl Endpoint {
     }
 }
 
-/// The database of a `MailServer`.
+/// The database of a `MailServer`; `None`: it looks accounts up in files.
 #[must_use]
-pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Endpoint {
+pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Option<Endpoint> {
     let ObjectName { namespace, name } = server;
-    match spec.database.as_ref().and_then(|database| database.external.as_ref()) {
+    if spec.lookup_tables.unwrap_or_default().are_files() {
+        return None;
+    }
+    Some(match spec.database.as_ref().and_then(|database| database.external.as_ref()) {
         Some(external) => Endpoint {
             host: external.host.clone(),
             port: external.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(DEFAULT_PORT),
@@ -72,5 +75,5 @@ pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Endpoint {
             tls: None,
             embedded: true,
         },
-    }
+    })
 }

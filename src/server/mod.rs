@@ -41,14 +41,15 @@ use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus};
 use crate::desired::owner::owners;
 use crate::index::Index;
 use crate::object::ObjectName;
-use crate::postfix::{self, Needs};
-use crate::report::{Finding, Reports};
+use crate::postfix::{self, MAIN_CF, Needs, RenderedConfig};
+use crate::report::{Finding, Reports, Tables};
 use crate::watches::SharedIndex;
 use apply::bounded;
-use build::names::{Component, INSTANCE_LABEL, MANAGED_SELECTOR};
+use build::names::{CONTROLLED_SELECTOR, Component, INSTANCE_LABEL};
+use database::Endpoint;
 pub use error::Error;
 use status::Observed;
-use validate::Images;
+use validate::{Images, ValidatedServer};
 
 /// Servers that are worked on at once.
 const CONCURRENCY: u16 = 4;
@@ -124,7 +125,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), Error> {
     bounded("MailServers", context.api::<MailServer>().list(&ListParams::default().limit(1))).await?;
-    let managed = || watcher::Config::default().labels(MANAGED_SELECTOR);
+    let managed = || watcher::Config::default().labels(CONTROLLED_SELECTOR);
     Controller::new(context.api::<DeserializeGuard<MailServer>>(), watcher::Config::default().any_semantic())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns(context.api::<StatefulSet>(), managed())
@@ -198,18 +199,41 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     // What the domains need is not known before all of them are: better late than a configuration that lacks a look-up.
     context.index.complete().await;
     let needs = needs(&context.index.read(), &validated.name);
-    let config = postfix::render(&validated.name, &server.spec, &validated.endpoint.for_postfix(), &needs)?;
+    let database = validated.endpoint.as_ref().map(Endpoint::for_postfix);
+    let config = postfix::render(&validated.name, &server.spec, database.as_ref(), &needs)?;
     let accounts = match validated.database {
         Some(_) => Some(accounts::ensure(&context.client, &validated).await?),
         None => None,
     };
     let objects = build::build(&validated, &config, accounts.as_ref());
-    Box::pin(apply::apply(&context.client, &validated, objects)).await?;
-    let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
-    apply::touch(&context.client, &pods, &config.hash).await?;
+    let tables_first = tables_first(&validated, &config, context).await?;
+    Box::pin(apply::apply(&context.client, &validated, objects, tables_first)).await?;
+    if !tables_first {
+        let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
+        apply::touch(&context.client, &pods, &config.hash).await?;
+        if validated.endpoint.is_some() {
+            apply::remove_look_up_files(&context.client, &validated.name).await?;
+        }
+    }
     let credentials = credentials::obstacle(&context.client, &validated).await?;
     let shortcoming = credentials::shortcoming(&context.client, &validated).await?;
     Ok(Made { config_hash: config.hash, credentials, shortcoming })
+}
+
+/// Whether Postfix would be handed tables of another kind, and these don't have all accounts yet: it would refuse mail for
+/// those that are missing.
+async fn tables_first(
+    server: &ValidatedServer,
+    config: &RenderedConfig,
+    context: &Context,
+) -> Result<bool, Error> {
+    let kind = |main_cf: &str| {
+        if postfix::looks_up_files(main_cf) { Tables::Files } else { Tables::Database }
+    };
+    let wanted = config.files.get(MAIN_CF).map(|text| kind(text));
+    let in_force = apply::main_cf_in_force(&context.client, &server.name).await?.map(|text| kind(&text));
+    let complete = context.reports.get(&server.name).and_then(|report| report.complete);
+    Ok(in_force.is_some() && in_force != wanted && complete != wanted)
 }
 
 fn needs(index: &Index, server: &ObjectName) -> Needs {
@@ -236,7 +260,9 @@ async fn observe(
             None => return Ok(None),
         },
     };
-    let database = if database::endpoint(&name, &server.spec).embedded {
+    let endpoint = database::endpoint(&name, &server.spec);
+    let uses_database = endpoint.is_some();
+    let database = if endpoint.is_some_and(|endpoint| endpoint.embedded) {
         Some(apply::pods(&context.client, &name, Component::MariaDb).await?)
     } else {
         None
@@ -248,6 +274,7 @@ async fn observe(
         credentials,
         report: context.reports.get(&name),
         postfix: pods::pod_state(&postfix),
+        uses_database,
         database: database.as_deref().map(pods::pod_state),
     }))
 }

@@ -39,7 +39,9 @@ pub struct Observed {
     pub report: Option<ServerReport>,
     /// The Postfix pods.
     pub postfix: PodState,
-    /// The embedded database's pods; `None`: it is external.
+    /// Whether accounts are looked up in a database; else in files.
+    pub uses_database: bool,
+    /// The embedded database's pods; `None`: it is external, or none.
     pub database: Option<PodState>,
 }
 
@@ -100,16 +102,22 @@ struct Conditions<'a> {
 
 impl Conditions<'_> {
     fn all(&self, observed: &Observed, endpoint: &str) -> Vec<Condition> {
-        let parts = [
-            self.of("ConfigValid", config_finding(observed)),
-            self.kept_or(
-                "DatabaseReady",
-                database_finding(observed),
-                "the operator has not connected to the database yet",
-            ),
-            self.kept_or("TablesSynced", tables_finding(observed), "the tables have not been compared yet"),
-            self.of("PostfixReady", postfix_finding(&observed.postfix)),
-        ];
+        let database = observed.uses_database.then(|| {
+            let not_yet = "the operator has not connected to the database yet";
+            self.kept_or("DatabaseReady", database_finding(observed), not_yet)
+        });
+        let parts: Vec<Condition> = [self.of("ConfigValid", config_finding(observed))]
+            .into_iter()
+            .chain(database)
+            .chain([
+                self.kept_or(
+                    "TablesSynced",
+                    tables_finding(observed),
+                    "the tables have not been compared yet",
+                ),
+                self.of("PostfixReady", postfix_finding(&observed.postfix)),
+            ])
+            .collect();
         [self.ready(&parts, endpoint)].into_iter().chain(parts).collect()
     }
 
@@ -152,7 +160,7 @@ fn database_finding(observed: &Observed) -> Option<Finding> {
     if let Some(obstacle) = &observed.credentials {
         return Some(obstacle.clone());
     }
-    let reported = observed.report.as_ref().map(|report| report.database.clone());
+    let reported = observed.report.as_ref().and_then(|report| report.database.clone());
     match (reported, &observed.database) {
         (Some(reported), _) if reported.ok => Some(reported),
         (_, Some(PodState::Failed(message) | PodState::Refused(message)))
@@ -216,7 +224,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::report::Counts;
+    use crate::report::{Counts, Tables};
 
     fn server(status: Option<MailServerStatus>) -> MailServer {
         let mut server: MailServer = serde_json::from_value(json!({
@@ -240,11 +248,13 @@ mod tests {
             report: Some(ServerReport {
                 needs: 0,
                 drifted: 0,
-                database: Finding::good(Reason::Ready, ""),
+                database: Some(Finding::good(Reason::Ready, "")),
+                complete: Some(Tables::Database),
                 tables: Finding::good(Reason::Synced, ""),
                 counts: Counts { domains: 3, mailboxes: 9, aliases: 5 },
             }),
             postfix: PodState::Ready(String::new()),
+            uses_database: true,
             database: Some(PodState::Ready(String::new())),
         }
     }
@@ -299,7 +309,7 @@ mod tests {
     #[test]
     fn an_embedded_database_that_does_not_start_says_why() {
         let report = serving().report.map(|report| ServerReport {
-            database: Finding::bad(Reason::DatabaseUnavailable, "database: connection refused"),
+            database: Some(Finding::bad(Reason::DatabaseUnavailable, "database: connection refused")),
             ..report
         });
         let failed =

@@ -53,13 +53,13 @@ pub struct ValidatedServer {
     pub name: ObjectName,
     /// What makes the garbage collector remove its objects after it.
     pub owner: OwnerReference,
-    /// Its database, as seen from the Postfix pod.
-    pub endpoint: Endpoint,
+    /// Its database, as seen from the Postfix pod; `None`: it looks accounts up in files.
+    pub endpoint: Option<Endpoint>,
     /// The Postfix workload.
     pub postfix: PostfixWorkload,
     /// The mail store.
     pub mail_store: MailStore,
-    /// The embedded database's workload; `None`: external.
+    /// The embedded database's workload; `None`: external, or none at all.
     pub database: Option<DatabaseWorkload>,
 }
 
@@ -133,7 +133,8 @@ pub fn validate(server: &MailServer, images: &Images) -> Result<ValidatedServer,
     }
     let owner = server.controller_owner_ref(&()).ok_or(Invalid::Uid)?;
     let endpoint = endpoint(&name, &server.spec);
-    let database = endpoint.embedded.then(|| {
+    let embedded = endpoint.as_ref().is_some_and(|endpoint| endpoint.embedded);
+    let database = embedded.then(|| {
         let written = server.spec.database.as_ref().and_then(|database| database.embedded.clone());
         database_workload(written.unwrap_or_default(), images)
     });

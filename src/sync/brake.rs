@@ -1,10 +1,62 @@
-//! The brake on deletions: which of a pass's deletions are held back. Pure.
+//! The brake on deletions: which of a pass's deletions are held back. Pure; the time is an argument.
+//!
+//! A pass begins with the first event, so what a command or a delivery tool deletes one by one is spread over many of
+//! them: the deletions of a while count together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::index::Key;
 use crate::index::rows::ServerRow;
 use crate::plan::fingerprint::digest;
+
+/// How long a deletion counts.
+const WHILE: Duration = Duration::from_mins(10);
+
+/// Deletions that were let through a short while ago.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    deletions: VecDeque<(Instant, usize)>,
+    is_released: bool,
+}
+
+impl Recent {
+    /// What an administrator releases counts no more, nor does what went before it.
+    pub(super) fn release(&mut self, is_released: bool) {
+        self.is_released = is_released;
+        if is_released {
+            self.deletions.clear();
+        }
+    }
+
+    /// Remembers that keys were deleted.
+    pub(super) fn add(&mut self, now: Instant, keys: usize) {
+        self.forget(now);
+        if self.is_released {
+            return;
+        }
+        match self.deletions.back_mut() {
+            // As coarse as this is fine enough, and keeps the list short.
+            Some((at, count)) if now - *at < WHILE / 100 => *count += keys,
+            _ if keys > 0 => self.deletions.push_back((now, keys)),
+            _ => {}
+        }
+    }
+
+    /// How many count now.
+    pub(super) fn count(&mut self, now: Instant) -> usize {
+        self.forget(now);
+        self.deletions.iter().map(|(_, count)| count).sum()
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while self.deletions.front().is_some_and(|(at, _)| now - *at >= WHILE) {
+            self.deletions.pop_front();
+        }
+    }
+}
 
 /// Deletions that wait for a release.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,16 +80,31 @@ impl Held {
     }
 }
 
-/// Holds `deletions` back if they are more than the server's `massDeletion` allows of `owned` keys and not released.
-pub(super) fn hold(deletions: BTreeSet<Key>, owned: usize, server: &ServerRow) -> Option<Held> {
-    let count = deletions.len();
-    let within_minimum = count <= server.minimum as usize;
-    let within_share = count * 100 <= owned * server.max_percent as usize;
+/// Holds `deletions` back if they are, with the `recent` ones, more than the server's `massDeletion` allows of the keys
+/// that are or were `owned`, and not released.
+pub(super) fn hold(
+    deletions: BTreeSet<Key>,
+    recent: usize,
+    owned: usize,
+    server: &ServerRow,
+) -> Option<Held> {
+    let count = deletions.len() + recent;
+    let within_minimum = deletions.is_empty() || count <= server.minimum as usize;
+    let within_share = count * 100 <= (owned + recent) * server.max_percent as usize;
     if within_minimum || within_share {
         return None;
     }
-    let hash = digest(&deletions.iter().map(Key::as_str).collect::<Vec<_>>());
+    let hash = hash(&deletions);
     (server.released.as_deref() != Some(&hash)).then_some(Held { keys: deletions, hash })
+}
+
+/// Whether an administrator released these deletions.
+pub(super) fn is_released(deletions: &BTreeSet<Key>, server: &ServerRow) -> bool {
+    server.released.as_deref().is_some_and(|released| released == hash(deletions))
+}
+
+fn hash(deletions: &BTreeSet<Key>) -> String {
+    digest(&deletions.iter().map(Key::as_str).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -59,16 +126,37 @@ mod tests {
 
     #[test]
     fn few_deletions_and_small_shares_go_through() {
-        assert_eq!(hold(keys(10), 12, &server(30, 10, None)), None);
-        assert_eq!(hold(keys(30), 100, &server(30, 10, None)), None);
+        assert_eq!(hold(keys(10), 0, 12, &server(30, 10, None)), None);
+        assert_eq!(hold(keys(30), 0, 100, &server(30, 10, None)), None);
+        assert_eq!(hold(keys(0), 100, 0, &server(30, 10, None)), None);
     }
 
     #[test]
     fn a_release_is_for_one_plan_only() {
-        let held = hold(keys(31), 100, &server(30, 10, None)).unwrap();
+        let held = hold(keys(31), 0, 100, &server(30, 10, None)).unwrap();
         assert_eq!(held.keys.len(), 31);
         assert!(held.message().contains(&held.hash) && held.message().contains("31 deletions"));
-        assert_eq!(hold(keys(31), 100, &server(30, 10, Some(&held.hash))), None);
-        assert!(hold(keys(32), 100, &server(30, 10, Some(&held.hash))).is_some());
+        assert_eq!(hold(keys(31), 0, 100, &server(30, 10, Some(&held.hash))), None);
+        assert!(hold(keys(32), 0, 100, &server(30, 10, Some(&held.hash))).is_some());
+    }
+
+    #[tokio::test]
+    async fn deletions_one_by_one_are_held_back_as_those_at_once() {
+        let mut recent = Recent::default();
+        let start = Instant::now();
+        let mut deleted = 0;
+        while hold(keys(1), recent.count(start), 100 - deleted, &server(30, 10, None)).is_none() {
+            recent.add(start, 1);
+            deleted += 1;
+        }
+        assert_eq!(deleted, 30);
+        assert!(is_released(&keys(1), &server(30, 10, Some(&hash(&keys(1))))));
+        recent.release(true);
+        recent.add(start, 70);
+        assert_eq!(recent.count(start), 0, "what was released holds nothing else up");
+        recent.release(false);
+        recent.add(start, 30);
+        let later = start + WHILE;
+        assert_eq!(hold(keys(1), recent.count(later), 70, &server(30, 10, None)), None);
     }
 }

@@ -6,8 +6,10 @@
 
 mod brake;
 mod drift;
+mod files;
 mod pass;
 mod serve;
+mod teller;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

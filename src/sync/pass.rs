@@ -3,23 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Resource;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::EventType;
 use tokio::time::Instant;
 
 use super::Context;
-use super::brake::{self, Held};
+use super::brake::{self, Held, Recent};
 use super::drift::{self, Drifted};
+use super::teller::Teller;
 use crate::api::mail_server::Drift;
-use crate::api::{DeletionPolicy, DomainName, FIELD_MANAGER, MailServer, Reason};
+use crate::api::{DeletionPolicy, DomainName, Reason};
 use crate::desired::{Desired, Verdict, desired};
 use crate::index::rows::ServerRow;
 use crate::index::{Key, Work};
 use crate::object::ObjectName;
 use crate::password::{self, Request};
 use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
-use crate::report::{Counts, Finding, ServerReport};
+use crate::report::{Counts, Finding, ServerReport, Tables};
 use crate::store::{self, Store};
 use crate::tables::{Row, SharedColumn, Table};
 
@@ -46,21 +45,17 @@ pub(super) struct Passes<'a> {
     owned: usize,
     counts: Counts,
     held: Option<Held>,
+    recent: Recent,
     /// Domains that are told something else than that all is well.
     troubled: BTreeSet<Key>,
     /// Rows that differ and are left alone, with `drift: Report`.
     drifted: Drifted,
-    /// Hash of the held deletions that were told last.
-    announced: Option<String>,
-    recorder: Recorder,
-    reported: Option<(ServerReport, Instant)>,
+    teller: Teller<'a>,
 }
 
 impl<'a> Passes<'a> {
     pub(super) fn new(context: &'a Context, server: &'a ObjectName, store: Store) -> Self {
         let server_id = context.server_id(server);
-        let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: None };
-        let recorder = Recorder::new(context.client.clone(), reporter);
         Self {
             context,
             server,
@@ -70,11 +65,10 @@ impl<'a> Passes<'a> {
             owned: 0,
             counts: Counts::default(),
             held: None,
+            recent: Recent::default(),
             troubled: BTreeSet::new(),
             drifted: Drifted::default(),
-            announced: None,
-            recorder,
-            reported: None,
+            teller: Teller::new(context, server),
         }
     }
 
@@ -119,7 +113,7 @@ impl<'a> Passes<'a> {
 
     fn finish(&mut self, started: Instant, result: Result<(), PassError>) -> Result<(), PassError> {
         self.context.metrics.pass(result.is_ok(), started.elapsed());
-        if result.is_ok() && self.report_differs_in_findings() {
+        if result.is_ok() && self.teller.has_news(&self.current_report()) {
             self.report();
         }
         result
@@ -142,7 +136,7 @@ impl<'a> Passes<'a> {
         // What is held back is part of every plan until it is released or declared again.
         keys.extend(self.held.take().map(|held| held.keys).unwrap_or_default());
         let mut gone = self.without_rows(keys.iter());
-        if gone.len() > self.minimum() {
+        if gone.len() + self.recent_deletions() > self.minimum() {
             let gone_keys: Vec<&Key> = gone.iter().collect();
             let current = self.store.read(&gone_keys).await?;
             let deleted: BTreeSet<&str> = current
@@ -155,6 +149,11 @@ impl<'a> Passes<'a> {
         }
         self.brake(gone).await;
         self.compare(keys).await
+    }
+
+    /// Deletions that were let through a short while ago.
+    fn recent_deletions(&mut self) -> usize {
+        self.recent.count(Instant::now())
     }
 
     fn without_rows<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> BTreeSet<Key> {
@@ -175,17 +174,11 @@ impl<'a> Passes<'a> {
     }
 
     async fn brake(&mut self, deletions: BTreeSet<Key>) {
-        self.held = self.server_row().and_then(|row| brake::hold(deletions, self.owned, &row));
-        self.context
-            .metrics
-            .deletions_held(self.server, self.held.as_ref().map_or(0, |held| held.keys.len()));
-        let hash = self.held.as_ref().map(|held| held.hash.clone());
-        if let Some(held) = self.held.as_ref().filter(|_| hash != self.announced) {
-            let message = held.message();
-            tracing::warn!(server = %self.server, message, "deletions held back");
-            self.tell(EventType::Warning, Reason::DeletionsHeld, message).await;
-        }
-        self.announced = hash;
+        let row = self.server_row();
+        self.recent.release(row.as_ref().is_some_and(|row| brake::is_released(&deletions, row)));
+        let recent = self.recent_deletions();
+        self.held = row.and_then(|row| brake::hold(deletions, recent, self.owned, &row));
+        self.teller.held(self.held.as_ref()).await;
     }
 
     async fn compare(&mut self, keys: BTreeSet<Key>) -> Result<(), PassError> {
@@ -218,7 +211,7 @@ impl<'a> Passes<'a> {
             Some(message) => (EventType::Warning, Reason::DriftDetected, message),
         };
         tracing::info!(server = %self.server, message, "drift");
-        self.tell(type_, reason, message).await;
+        self.teller.event(type_, reason, message).await;
     }
 
     async fn compare_chunk(&mut self, keys: &[Key]) -> Result<(Plan, Current), PassError> {
@@ -326,6 +319,8 @@ impl<'a> Passes<'a> {
             plan.owned.iter().filter(|owner| !before.owners.contains_key(&(owner.table, owner.key.clone())));
         let changes =
             new.map(|owner| (owner.table, 1)).chain(plan.disowned.iter().map(|(table, _)| (*table, -1)));
+        let is_key = |table: &Table| matches!(table, Table::Domain | Table::Alias);
+        self.recent.add(Instant::now(), plan.deletes.iter().filter(|(table, _)| is_key(table)).count());
         let mut keys = 0;
         for (table, change) in changes {
             match table {
@@ -338,7 +333,7 @@ impl<'a> Passes<'a> {
                 Table::Alias => self.counts.aliases += change,
             }
             // A domain's key always has a row in domain, an address's in alias.
-            keys += if matches!(table, Table::Domain | Table::Alias) { change } else { 0 };
+            keys += if is_key(&table) { change } else { 0 };
         }
         self.owned =
             usize::try_from(i64::try_from(self.owned).unwrap_or_default() + keys).unwrap_or_default();
@@ -351,52 +346,23 @@ impl<'a> Passes<'a> {
             (None, None) => Finding::good(Reason::Synced, "the tables are as declared"),
         };
         ServerReport {
-            database: Finding::good(Reason::Ready, "connected"),
+            database: Some(Finding::good(Reason::Ready, "connected")),
             tables,
+            complete: Some(Tables::Database),
             needs: self.context.index.read().needs_version(self.server),
             drifted: self.drifted.len(),
             counts: self.counts,
         }
     }
 
-    fn report_differs_in_findings(&self) -> bool {
-        let new = self.current_report();
-        self.reported.as_ref().is_none_or(|(old, _)| {
-            (&old.database, &old.tables, old.needs) != (&new.database, &new.tables, new.needs)
-        })
-    }
-
     /// When the counts are to be told, if they changed.
     pub(super) fn report_due(&self, interval: Duration) -> Option<Instant> {
-        let (reported, at) = self.reported.as_ref()?;
-        (*reported != self.current_report()).then_some(*at + interval)
+        self.teller.due(&self.current_report(), interval)
     }
 
     /// Tells the `MailServer` controller.
     pub(super) fn report(&mut self) {
-        let report = self.current_report();
-        self.context.reports.set(self.server, report.clone());
-        self.reported = Some((report, Instant::now()));
-    }
-
-    async fn tell(&self, type_: EventType, reason: Reason, note: String) {
-        let reference = ObjectReference {
-            api_version: Some(MailServer::api_version(&()).into_owned()),
-            kind: Some(MailServer::kind(&()).into_owned()),
-            namespace: Some(self.server.namespace.to_string()),
-            name: Some(self.server.name.to_string()),
-            ..ObjectReference::default()
-        };
-        let event = Event {
-            type_,
-            reason: reason.as_str().into(),
-            note: Some(note),
-            action: "Sync".into(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
-            tracing::debug!(%error, "event not published");
-        }
+        self.teller.report(self.current_report());
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use super::files;
 use super::pass::{PassError, Passes};
 use crate::api::{MailServer, Reason};
 use crate::object::ObjectName;
@@ -22,12 +23,21 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fr
 const PING_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Counts on the `MailServer` are told at most this often.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves until `stop`.
 pub(super) async fn serve(context: Context, server: ObjectName, stop: CancellationToken) {
     let mut rest = BACK_OFF.0;
     while !stop.is_cancelled() {
+        if context.index.read().server(&server).is_some_and(|row| row.files) {
+            if let Err(error) = files::work(&context, &server, &stop).await {
+                tracing::warn!(%server, %error, "look-up files not written, trying again");
+                let report = outage(&context, &server, None, error.finding());
+                context.reports.set(&server, report);
+            }
+            rest_or(&stop, &mut rest).await;
+            continue;
+        }
         let connected = tokio::select! {
             connected = connect(&context, &server) => connected,
             () = stop.cancelled() => return,
@@ -38,27 +48,44 @@ pub(super) async fn serve(context: Context, server: ObjectName, stop: Cancellati
                 rest = BACK_OFF.0;
                 if let Err(error) = work(&context, &server, store, database, &stop).await {
                     tracing::warn!(%server, %error, "pass interrupted, connecting again");
-                    context.reports.set(&server, outage(&context, &server, finding(&error)));
+                    context.reports.set(&server, database_outage(&context, &server, finding(&error)));
                 }
             }
             Err(finding) => {
                 tracing::warn!(%server, reason = finding.reason.as_str(), error = finding.message, "no database");
-                context.reports.set(&server, outage(&context, &server, finding));
+                context.reports.set(&server, database_outage(&context, &server, finding));
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(rest) => {}
-            () = stop.cancelled() => return,
-        }
-        rest = (rest * 2).min(BACK_OFF.1);
+        rest_or(&stop, &mut rest).await;
     }
 }
 
-fn outage(context: &Context, server: &ObjectName, database: Finding) -> ServerReport {
+/// Rests, unless `stop`; longer the next time.
+async fn rest_or(stop: &CancellationToken, rest: &mut Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(*rest) => {}
+        () = stop.cancelled() => {}
+    }
+    *rest = (*rest * 2).min(BACK_OFF.1);
+}
+
+fn database_outage(context: &Context, server: &ObjectName, database: Finding) -> ServerReport {
+    let tables =
+        Finding::bad(database.reason, "the tables are not compared while the database can't be used");
+    outage(context, server, Some(database), tables)
+}
+
+fn outage(
+    context: &Context,
+    server: &ObjectName,
+    database: Option<Finding>,
+    tables: Finding,
+) -> ServerReport {
     let last = context.reports.get(server);
     ServerReport {
-        tables: Finding::bad(database.reason, "the tables are not compared while the database can't be used"),
+        tables,
         database,
+        complete: last.as_ref().and_then(|report| report.complete),
         needs: context.index.read().needs_version(server),
         drifted: last.as_ref().map_or(0, |report| report.drifted),
         counts: last.map_or_else(Counts::default, |report| report.counts),
@@ -84,7 +111,10 @@ async fn connect(context: &Context, server: &ObjectName) -> Result<(Store, u64),
     let database = context.index.read().server(server).map(|row| row.database).unwrap_or_default();
     let api = Api::<MailServer>::namespaced(context.client.clone(), &server.namespace);
     let spec = api.get(&server.name).await.map_err(|error| unreadable("the MailServer", &error))?.spec;
-    let access = access(&context.client, server, endpoint(server, &spec)).await?;
+    let Some(endpoint) = endpoint(server, &spec) else {
+        return Err(Finding::bad(Reason::Pending, "the MailServer looks accounts up in files now"));
+    };
+    let access = access(&context.client, server, endpoint).await?;
     let store =
         Store::open(&access, &context.server_id(server)).await.map_err(|error| store_finding(&error))?;
     Ok((store, database))
@@ -179,7 +209,7 @@ async fn work(
 }
 
 /// The interval, shortened by up to a tenth.
-fn jittered(interval: Duration) -> Duration {
+pub(super) fn jittered(interval: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or_default();
     interval.saturating_sub(interval.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0))
 }

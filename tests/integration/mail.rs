@@ -28,7 +28,7 @@ pub fn must(output: &Output, what: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn apply(yaml: &str) {
+pub fn apply(yaml: &str) {
     let path = std::env::temp_dir().join(format!("vmail-{}.yaml", std::process::id()));
     std::fs::write(&path, yaml).unwrap();
     must(&kubectl(&["apply", "-f", path.to_str().unwrap()]), "kubectl apply");

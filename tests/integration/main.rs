@@ -12,6 +12,7 @@ mod api_server;
 mod bed;
 mod cluster;
 mod faults;
+mod files;
 mod mail;
 mod mariadb;
 mod operator;

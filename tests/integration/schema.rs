@@ -184,6 +184,14 @@ async fn bad_input_is_refused_with_a_sentence_that_says_what_to_write() {
 }
 
 #[tokio::test]
+async fn look_up_files_and_a_database_exclude_each_other() {
+    let namespace = Namespace::create("schema-files").await;
+    let spec = server(&json!({"lookupTables": "cdb", "database": {"embedded": {}}}));
+    let message = refusal(&namespace.client, &namespace.name, "MailServer", &spec).await;
+    assert!(message.is_some_and(|message| message.contains("look-up files need none")));
+}
+
+#[tokio::test]
 async fn good_input_is_taken() {
     let namespace = Namespace::create("schema-good").await;
     let taken: Vec<(&str, Value)> = vec![
@@ -213,6 +221,8 @@ async fn good_input_is_taken() {
                 "relayHost": {"host": "smtp.example.net", "port": 587, "credentialsSecretRef": {"name": "relay"}},
             }})),
         ),
+        ("MailServer", server(&json!({"lookupTables": "lmdb"}))),
+        ("MailServer", server(&json!({"lookupTables": "mysql", "database": {"embedded": {"size": "2Gi"}}}))),
         ("MailServer", with_parameter("mail_name", "mx1.example.org ESMTP # not a comment")),
         (
             "MailServer",

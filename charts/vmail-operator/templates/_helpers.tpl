@@ -36,6 +36,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [""]
   resources: [configmaps, secrets, services]
   verbs: [get, list, watch, create, patch]
+# Look-up files that hold nothing any more.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [delete]
 # Never deleted by the operator: mail is in them.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::report::Check;
+use crate::postfix::maps::DIRECTORY_PARAMETER;
 use crate::postfix::queries::SUFFIX;
 
 /// Differences that a line shows.
@@ -38,9 +39,11 @@ pub(super) fn differences(rendered: &str, running: &str) -> Vec<String> {
         Some(value) => Some(format!("{name} is {value:?} and should be {wanted:?}")),
         None => Some(format!("{name} is not set, or Postfix knows no such parameter")),
     });
-    // postconf(1) names the directory that it was asked for, as if main.cf did.
-    let added =
-        running.iter().filter(|(name, _)| !rendered.contains_key(*name) && *name != "config_directory");
+    // postconf(1) names the directory that it was asked for, as if main.cf did; the agent adds that of look-up files.
+    let expected = ["config_directory", DIRECTORY_PARAMETER];
+    let added = running
+        .iter()
+        .filter(|(name, _)| !rendered.contains_key(*name) && !expected.contains(&name.as_str()));
     changed.chain(added.map(|(name, value)| format!("{name} = {value} was not rendered"))).collect()
 }
 
@@ -91,7 +94,7 @@ mod tests {
         assert_eq!(
             differences(
                 RENDERED,
-                "config_directory = /c\nmaps = a,   b\nmyhostname = a.example.org\nnotify_classes = \n"
+                "config_directory = /c\nvmail_maps = /m\nmaps = a,   b\nmyhostname = a.example.org\nnotify_classes = \n"
             ),
             [""; 0]
         );

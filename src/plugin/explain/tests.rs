@@ -64,7 +64,7 @@ fn world() -> Declared {
 fn in_place(mut object: Value) -> Value {
     let ready = json!({
         "type": "Ready", "status": "True", "reason": "Synced", "lastTransitionTime": "2026-11-23T08:00:00Z",
-        "message": "the rows in the database are as declared",
+        "message": "what Postfix looks up is as declared",
     });
     object["status"] = json!({"observedGeneration": 1, "conditions": [ready]});
     object

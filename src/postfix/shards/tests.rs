@@ -20,6 +20,19 @@ fn text(files: &Files) -> usize {
     files.iter().map(|(name, text)| name.len() + text.len()).sum()
 }
 
+fn manifest(shards: &Shards) -> Manifest {
+    Manifest::of(shards, BTreeSet::new(), &Manifest::default()).unwrap()
+}
+
+/// What the `ConfigMap`s hold.
+fn slots(manifest: &Manifest, shards: &Shards) -> BTreeMap<u32, Files> {
+    let placed = manifest
+        .shards
+        .iter()
+        .filter_map(|(number, placement)| Some((placement.slot, shards.get(number)?.clone())));
+    placed.collect()
+}
+
 fn changed(before: &Shards, after: &Shards) -> Vec<u64> {
     let numbers: std::collections::BTreeSet<u64> = before.keys().chain(after.keys()).copied().collect();
     numbers.into_iter().filter(|number| before.get(number) != after.get(number)).collect()
@@ -49,7 +62,8 @@ fn a_small_server_has_one_shard_with_files_as_in_the_seed() {
 fn no_entries_are_one_shard_without_files() {
     let shards = shards(&Entries::new());
     assert_eq!(shards, Shards::from([(1, Files::new())]));
-    let sources = Manifest::of(&shards).assemble(&shards).unwrap();
+    let manifest = manifest(&shards);
+    let sources = manifest.assemble(&slots(&manifest, &shards)).unwrap();
     assert!(sources.len() == Map::ALL.len() && sources.values().all(String::is_empty));
 }
 
@@ -82,17 +96,53 @@ fn a_new_mailbox_changes_one_shard() {
 #[test]
 fn a_set_that_is_not_whole_is_no_set() {
     let before = shards(&entries(100, 20_000));
-    let manifest = Manifest::of(&before);
-    let (&last, _) = before.last_key_value().unwrap();
-    let mut lacking = before.clone();
-    lacking.remove(&last);
+    let manifest = manifest(&before);
+    let whole = slots(&manifest, &before);
+    let (&last, placement) = manifest.shards.last_key_value().unwrap();
+    let mut lacking = whole.clone();
+    lacking.remove(&placement.slot);
     assert_eq!(manifest.assemble(&lacking), Err(Incomplete { number: last }));
-    let mut stale = before.clone();
-    stale.get_mut(&last).unwrap().insert("domains_maps".into(), "x.example.org x.example.org\n".into());
+    let other = || Files::from([("domains_maps".to_owned(), "x.example.org x.example.org\n".to_owned())]);
+    let mut stale = whole.clone();
+    stale.get_mut(&placement.slot).unwrap().extend(other());
     assert_eq!(manifest.assemble(&stale), Err(Incomplete { number: last }));
-    let mut left_over = before.clone();
-    left_over.insert(999, Files::from([("domains_maps".into(), "x.example.org x.example.org\n".into())]));
-    assert_eq!(manifest.assemble(&left_over), manifest.assemble(&before));
+    let mut left_over = whole.clone();
+    left_over.insert(SLOTS - 1, other());
+    assert_eq!(manifest.assemble(&left_over), manifest.assemble(&whole));
+}
+
+#[test]
+fn a_shard_stays_where_it_was_and_no_two_are_in_one_place() {
+    let small = shards(&entries(100, 3_000));
+    let mut before = manifest(&small);
+    for mailboxes in [20_000, 60_000, 20_000, 70_000] {
+        let shards = shards(&entries(100, mailboxes));
+        let after = Manifest::of(&shards, BTreeSet::new(), &before).unwrap();
+        let places: BTreeSet<u32> = after.shards.values().map(|placement| placement.slot).collect();
+        assert_eq!(places.len(), shards.len());
+        for (number, placement) in &before.shards {
+            assert!(after.shards.get(number).is_none_or(|now| now.slot == placement.slot));
+        }
+        before = after;
+    }
+}
+
+#[test]
+fn more_than_the_pod_mounts_is_refused() {
+    let shards: Shards = (64..=64 + u64::from(SLOTS)).map(|number| (number, Files::new())).collect();
+    let refused = Manifest::of(&shards, BTreeSet::new(), &Manifest::default()).unwrap_err();
+    assert!(refused.to_string().contains("proxy:mysql"), "{refused}");
+}
+
+#[test]
+fn the_manifest_and_the_names_of_mounted_files_are_read_as_they_were_written() {
+    let manifest = Manifest {
+        alias_domains: ["delta.example.org".to_owned()].into(),
+        ..manifest(&shards(&entries(3, 9)))
+    };
+    assert_eq!(Manifest::parse(&manifest.text()), Some(manifest));
+    assert_eq!(from_mounted_name(&mounted_name(17, "alias_maps.a.org")), Some((17, "alias_maps.a.org")));
+    assert_eq!(from_mounted_name("manifest.json"), None);
 }
 
 #[test]
@@ -100,7 +150,7 @@ fn a_file_of_the_longest_domain_has_a_name_that_kubernetes_takes() {
     let domain = format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(58));
     let entries =
         Entries::from([((Map::Disabled, format!("a@{domain}")), "550 5.1.1 mailbox disabled".into())]);
-    assert!(shards(&entries)[&1].keys().all(|name| name.len() <= 253));
+    assert!(shards(&entries)[&1].keys().all(|name| mounted_name(SLOTS, name).len() <= 253));
 }
 
 fn map() -> impl Strategy<Value = Map> {
@@ -120,12 +170,9 @@ proptest! {
             })
             .collect();
         let shards = shards(&entries);
-        let sources = Manifest::of(&shards).assemble(&shards).unwrap();
-        let read: Entries = sources
-            .iter()
-            .flat_map(|(map, source)| source.lines().map(|line| (*map, line.split_once(' ').unwrap())))
-            .map(|(map, (key, value))| ((map, key.to_owned()), value.to_owned()))
-            .collect();
-        prop_assert_eq!(read, entries);
+        let manifest = manifest(&shards);
+        let sources = manifest.assemble(&slots(&manifest, &shards)).unwrap();
+        let of_files = sources.into_iter().map(|(map, source)| (map.as_str().to_owned(), source)).collect();
+        prop_assert_eq!(read_entries(&of_files), entries);
     }
 }

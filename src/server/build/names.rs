@@ -7,16 +7,19 @@ use crate::api::FIELD_MANAGER;
 /// Label with the name of the `MailServer` that an object belongs to.
 pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 
-/// Selects every object that the operator made.
-pub const MANAGED_SELECTOR: &str = "app.kubernetes.io/managed-by=vmail-operator";
+/// Selects every object that the controller of `MailServer`s made: look-up files are the set loop's.
+pub const CONTROLLED_SELECTOR: &str =
+    "app.kubernetes.io/managed-by=vmail-operator,app.kubernetes.io/name!=look-up-files";
 
-/// Which of a server's two workloads an object belongs to.
+/// What of a server an object belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Component {
     /// Postfix, its configuration and its mail.
     Postfix,
     /// The embedded `MariaDB` and its accounts.
     MariaDb,
+    /// The look-up tables, where they are files.
+    LookUpFiles,
 }
 
 impl Component {
@@ -24,6 +27,7 @@ impl Component {
         match self {
             Self::Postfix => "postfix",
             Self::MariaDb => "mariadb",
+            Self::LookUpFiles => "look-up-files",
         }
     }
 
@@ -57,6 +61,24 @@ pub fn postfix(server: &str) -> String {
 #[must_use]
 pub fn postfix_pods(server: &str) -> String {
     format!("{server}-postfix-pods")
+}
+
+/// The `ConfigMap` that says which others hold the look-up files.
+#[must_use]
+pub fn maps(server: &str) -> String {
+    format!("{server}-maps")
+}
+
+/// The `ConfigMap` with the look-up files of one shard.
+#[must_use]
+pub fn maps_slot(server: &str, slot: u32) -> String {
+    format!("{server}-maps-{slot}")
+}
+
+/// Reads [`maps_slot`] back.
+#[must_use]
+pub fn slot_of(server: &str, name: &str) -> Option<u32> {
+    name.strip_prefix(&maps(server))?.strip_prefix('-')?.parse().ok()
 }
 
 /// The claim of the mail store.

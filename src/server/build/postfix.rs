@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath,
+    ConfigMapProjection, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
     ProjectedVolumeSource, SecretProjection, SecretVolumeSource, Volume, VolumeMount, VolumeProjection,
 };
@@ -15,6 +15,8 @@ use super::pod::{
     security_context, strings,
 };
 use super::{AGENT_PORT, PASSWORD_KEY, SMTP_PORT, USERNAME_KEY, owned, volumes};
+use crate::postfix::shards::SLOTS;
+use crate::server::database::Endpoint;
 use crate::server::validate::{MailStore, ValidatedServer};
 
 /// What making and owning the base directories takes.
@@ -115,12 +117,13 @@ fn mounts(server: &ValidatedServer) -> Vec<VolumeMount> {
     let optional = optional_secrets(server);
     let mut mounts = vec![
         mount_read_only("config", "/etc/vmail/config"),
-        mount_read_only("credentials", "/etc/vmail/credentials"),
         mount("run", "/run/vmail"),
         mount("data", "/var/lib/postfix"),
         mount_directory("queue", "/var/spool/postfix", "queue"),
         mount_directory("mail", &server.mail_store.path, "mail"),
     ];
+    let tables = if server.endpoint.is_some() { "credentials" } else { "maps" };
+    mounts.push(mount_read_only(tables, &format!("/etc/vmail/{tables}")));
     mounts.extend(optional.map(|(name, _)| mount_read_only(name, &format!("/etc/vmail/{name}"))));
     mounts
 }
@@ -151,7 +154,7 @@ fn volumes_of(server: &ValidatedServer) -> Vec<Volume> {
     };
     let mut volumes = vec![
         Volume { name: "config".to_owned(), config_map: Some(config), ..Volume::default() },
-        credentials(server),
+        server.endpoint.as_ref().map_or_else(|| look_up_files(server), credentials),
         memory_volume("run"),
         scratch_volume("data"),
         Volume { name: "mail".to_owned(), persistent_volume_claim: Some(mail), ..Volume::default() },
@@ -161,17 +164,30 @@ fn volumes_of(server: &ValidatedServer) -> Vec<Volume> {
 }
 
 /// The reader's account and, with TLS, the certificate authority, from wherever they are into one directory.
-fn credentials(server: &ValidatedServer) -> Volume {
-    let account = projection(
-        &server.endpoint.reader_secret,
-        &[(USERNAME_KEY, USERNAME_KEY), (PASSWORD_KEY, PASSWORD_KEY)],
-    );
-    let authority = server.endpoint.tls.as_ref().map(|ca| projection(&ca.name, &[(&ca.key, AUTHORITY_FILE)]));
+fn credentials(endpoint: &Endpoint) -> Volume {
+    let account =
+        projection(&endpoint.reader_secret, &[(USERNAME_KEY, USERNAME_KEY), (PASSWORD_KEY, PASSWORD_KEY)]);
+    let authority = endpoint.tls.as_ref().map(|ca| projection(&ca.name, &[(&ca.key, AUTHORITY_FILE)]));
     let source = ProjectedVolumeSource {
         sources: Some([account].into_iter().chain(authority).collect()),
         default_mode: Some(0o400),
     };
     Volume { name: "credentials".to_owned(), projected: Some(source), ..Volume::default() }
+}
+
+/// The look-up files from all `ConfigMap`s that may hold them, in one directory: what is in it is exchanged as a whole.
+fn look_up_files(server: &ValidatedServer) -> Volume {
+    let name = &server.name.name;
+    let slots = (0..SLOTS).map(|slot| names::maps_slot(name, slot));
+    let projection = |name| VolumeProjection {
+        config_map: Some(ConfigMapProjection { name, optional: Some(true), items: None }),
+        ..VolumeProjection::default()
+    };
+    let source = ProjectedVolumeSource {
+        sources: Some([names::maps(name)].into_iter().chain(slots).map(projection).collect()),
+        default_mode: Some(0o444),
+    };
+    Volume { name: "maps".to_owned(), projected: Some(source), ..Volume::default() }
 }
 
 fn projection(secret: &str, files: &[(&str, &str)]) -> VolumeProjection {

@@ -1,0 +1,217 @@
+//! The set loop of a server that looks accounts up in files: what is declared -> entries -> shards -> `ConfigMap`s.
+//!
+//! Every pass works out the whole set, which is quick beside what the kubelet takes to hand it to the pod, and writes
+//! those shards that changed. There is no table: an account goes with its object, whatever its deletion policy, and what
+//! was written last, the brake's other half, is read back from the `ConfigMap`s.
+
+mod config_maps;
+mod set;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kube::runtime::events::EventType;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::brake::{self, Held, Recent};
+use super::serve::{REPORT_INTERVAL, jittered};
+use super::teller::Teller;
+use crate::api::Reason;
+use crate::desired::{Verdict, desired};
+use crate::index::{Key, Work};
+use crate::object::ObjectName;
+use crate::postfix::maps::{self, Refusal};
+use crate::postfix::shards::{self, TooMany};
+use crate::report::{Counts, Finding, ServerReport, Tables};
+use config_maps::ConfigMaps;
+use set::{Set, Wanted};
+
+/// Keys that are worked out between two looks at what else there is to do.
+const CHUNK: usize = 1000;
+
+/// Rest between two passes: the pod doesn't take changes any faster, and more of them are gathered.
+const REST: Duration = Duration::from_millis(300);
+
+/// Why the files could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FilesError {
+    #[error("API server: {0}")]
+    Api(#[from] kube::Error),
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+}
+
+impl FilesError {
+    /// The condition `TablesSynced` of the server.
+    pub(super) fn finding(&self) -> Finding {
+        match self {
+            Self::Api(_) => {
+                Finding::bad(Reason::Pending, "the look-up files could not be written, trying again")
+            }
+            Self::TooMany(error) => Finding::bad(Reason::LimitExceeded, error.to_string()),
+        }
+    }
+}
+
+/// Passes until a failure, `stop`, or the `MailServer` names another place for its tables.
+pub(super) async fn work(
+    context: &Context,
+    server: &ObjectName,
+    stop: &CancellationToken,
+) -> Result<(), FilesError> {
+    let database = context.index.read().server(server).map(|row| row.database);
+    let mut changed = context.index.subscribe();
+    let mut passes = Passes::open(context, server).await?;
+    passes.full().await?;
+    let mut next_check = Instant::now() + jittered(context.drift_check_interval);
+    loop {
+        if stop.is_cancelled() || context.index.read().server(server).map(|row| row.database) != database {
+            return Ok(());
+        }
+        if context.index.read().has_work(server) {
+            passes.touched().await?;
+            tokio::time::sleep(REST).await;
+            continue;
+        }
+        let report_due = passes.teller.due(&passes.report(), REPORT_INTERVAL);
+        tokio::select! {
+            result = changed.changed() => if result.is_err() { return Ok(()) },
+            () = tokio::time::sleep_until(report_due.unwrap_or(next_check)), if report_due.is_some() => passes.tell(),
+            () = tokio::time::sleep_until(next_check) => {
+                passes.full().await?;
+                next_check = Instant::now() + jittered(context.drift_check_interval);
+            }
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+struct Passes<'a> {
+    context: &'a Context,
+    server: &'a ObjectName,
+    config_maps: ConfigMaps,
+    /// What the `ConfigMap`s hold.
+    written: Set,
+    counts: Counts,
+    held: Option<Held>,
+    recent: Recent,
+    teller: Teller<'a>,
+}
+
+impl<'a> Passes<'a> {
+    async fn open(context: &'a Context, server: &'a ObjectName) -> Result<Self, FilesError> {
+        let (config_maps, written) = ConfigMaps::open(context.client.clone(), server).await?;
+        Ok(Self {
+            context,
+            server,
+            config_maps,
+            written,
+            counts: Counts::default(),
+            held: None,
+            recent: Recent::default(),
+            teller: Teller::new(context, server),
+        })
+    }
+
+    /// Compares everything that is declared with what the `ConfigMap`s hold now, whoever wrote it.
+    async fn full(&mut self) -> Result<(), FilesError> {
+        self.context.index.quietly(|index| index.take_work(self.server));
+        if self.config_maps.refresh().await? {
+            let message = "somebody else had changed the look-up files, they are corrected";
+            tracing::info!(server = %self.server, message, "drift");
+            self.teller.event(EventType::Normal, Reason::DriftCorrected, message.to_owned()).await;
+        }
+        self.pass(None).await
+    }
+
+    /// Works on what events touched.
+    async fn touched(&mut self) -> Result<(), FilesError> {
+        let Work { all, mut keys, counted } =
+            self.context.index.quietly(|index| index.take_work(self.server));
+        keys.extend(counted.into_iter().map(Key::Domain));
+        self.pass((!all).then_some(&keys)).await
+    }
+
+    /// Writes what changed, then tells the objects under `touched` keys (`None`: all of them).
+    async fn pass(&mut self, touched: Option<&BTreeSet<Key>>) -> Result<(), FilesError> {
+        let started = Instant::now();
+        let result = self.write(touched).await;
+        self.context.metrics.pass(result.is_ok(), started.elapsed());
+        if result.is_ok() && self.teller.has_news(&self.report()) {
+            self.tell();
+        }
+        result
+    }
+
+    async fn write(&mut self, touched: Option<&BTreeSet<Key>>) -> Result<(), FilesError> {
+        let wanted = self.wanted(touched).await;
+        let Some(row) = self.context.index.read().server(self.server).cloned() else { return Ok(()) };
+        let answers = maps::answers(&wanted.rows, row.owner);
+        let gone = self.written.gone(&wanted);
+        self.recent.release(brake::is_released(&gone, &row));
+        let recent = self.recent.count(Instant::now());
+        self.held = brake::hold(gone.clone(), recent, self.written.keys().len(), &row);
+        self.teller.held(self.held.as_ref()).await;
+        let has_unreadable = self.context.index.read().has_unreadable();
+        let (deleted, stays) =
+            if self.held.is_some() || has_unreadable { (0, gone) } else { (gone.len(), BTreeSet::new()) };
+        let set = Set::new(answers.entries, answers.alias_domains).with_kept(&self.written, &wanted, &stays);
+        let is_full = touched.is_none();
+        if is_full || set != self.written {
+            self.config_maps.write(&shards::shards(&set.entries), &set.alias_domains).await?;
+            self.written = set;
+            self.recent.add(Instant::now(), deleted);
+        }
+        self.counts = wanted.counts;
+        let mut verdicts = wanted.verdicts;
+        for ((_, key), refusal) in answers.refused {
+            verdicts.extend(self.refused(&key, refusal));
+        }
+        self.context.statuses.offer(verdicts);
+        Ok(())
+    }
+
+    async fn wanted(&self, touched: Option<&BTreeSet<Key>>) -> Wanted {
+        let keys = self.context.index.read().keys_of(self.server);
+        let mut wanted = Wanted::default();
+        for chunk in keys.chunks(CHUNK) {
+            {
+                let index = self.context.index.read();
+                for key in chunk {
+                    let is_told = touched.is_none_or(|touched| touched.contains(key));
+                    wanted.add(key, desired(&index, self.server, key), is_told);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        wanted
+    }
+
+    /// What the objects under a key are told whose row no file can hold.
+    fn refused(&self, key: &str, refusal: Refusal) -> Vec<Verdict> {
+        let Some(key) = Key::from_row(key) else { return Vec::new() };
+        let objects = desired(&self.context.index.read(), self.server, &key).wants;
+        let told = |object| Verdict::new(object, Reason::RowRefused, refusal.to_string());
+        objects.iter().map(|want| told(&want.object)).collect()
+    }
+
+    fn report(&self) -> ServerReport {
+        ServerReport {
+            database: None,
+            tables: match &self.held {
+                Some(held) => Finding::bad(Reason::DeletionsHeld, held.message()),
+                None => Finding::good(Reason::Synced, "the look-up files are as declared"),
+            },
+            complete: Some(Tables::Files),
+            needs: self.context.index.read().needs_version(self.server),
+            drifted: 0,
+            counts: self.counts,
+        }
+    }
+
+    fn tell(&mut self) {
+        self.teller.report(self.report());
+    }
+}

@@ -1,0 +1,165 @@
+//! What the files hold, what they should hold, and what would go. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::desired::{Desired, Verdict};
+use crate::index::Key;
+use crate::postfix::maps::{Entries, Map};
+use crate::report::Counts;
+use crate::tables::Row;
+
+/// The entries of a server's look-up files.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Set {
+    pub entries: Entries,
+    /// Domains that have their entries from another domain.
+    pub alias_domains: BTreeSet<String>,
+}
+
+/// What is declared.
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub rows: Vec<Row>,
+    pub verdicts: Vec<Verdict>,
+    pub counts: Counts,
+    /// Keys under which something is declared, whether it is active or not.
+    present: BTreeSet<Key>,
+    /// Keys of objects that can't have what they declare now: what they had stays.
+    kept: BTreeSet<Key>,
+}
+
+impl Wanted {
+    /// Adds what is declared under a key; the objects are told of it if `is_told`.
+    pub(super) fn add(&mut self, key: &Key, desired: Desired, is_told: bool) {
+        if desired.kept.is_some() {
+            self.kept.insert(key.clone());
+        }
+        if !desired.wants.is_empty() {
+            self.present.insert(key.clone());
+        }
+        for want in desired.wants {
+            match &want.row {
+                Row::Domain(_) => self.counts.domains += 1,
+                Row::Mailbox(_) => self.counts.mailboxes += 1,
+                // The identity row of a mailbox is no alias.
+                Row::Alias(_) if !want.keep_foreign_targets => self.counts.aliases += 1,
+                _ => {}
+            }
+            self.rows.push(want.row);
+        }
+        if is_told {
+            self.verdicts.extend(desired.verdicts);
+        }
+    }
+}
+
+impl Set {
+    pub(super) fn new(entries: Entries, alias_domains: BTreeSet<String>) -> Self {
+        Self { entries, alias_domains }
+    }
+
+    /// The keys that something is found under; those of alias domains go and come with others.
+    pub(super) fn keys(&self) -> BTreeSet<Key> {
+        let is_account = |map: Map| !matches!(map, Map::Transport | Map::Uid | Map::Gid);
+        let keys = self.entries.keys().filter(|(map, _)| is_account(*map));
+        keys.filter_map(|(_, key)| Key::from_row(key))
+            .filter(|key| matches!(key, Key::Domain(_)) || !self.alias_domains.contains(key.domain()))
+            .collect()
+    }
+
+    /// The keys under which nothing is declared any more.
+    pub(super) fn gone(&self, wanted: &Wanted) -> BTreeSet<Key> {
+        let is_there = |key: &Key| wanted.present.contains(key) || wanted.kept.contains(key);
+        self.keys().into_iter().filter(|key| !is_there(key)).collect()
+    }
+
+    /// The same with what stays of `before`: under keys of objects that are refused what they declare now, and under
+    /// those of `stays`, with what alias domains have of them.
+    pub(super) fn with_kept(mut self, before: &Self, wanted: &Wanted, stays: &BTreeSet<Key>) -> Self {
+        if wanted.kept.is_empty() && stays.is_empty() {
+            return self;
+        }
+        for ((map, text), value) in &before.entries {
+            let Some(key) = Key::from_row(text) else { continue };
+            let is_inherited = !stays.is_empty() && before.alias_domains.contains(key.domain());
+            if is_inherited || stays.contains(&key) || wanted.kept.contains(&key) {
+                self.entries.entry((*map, text.clone())).or_insert_with(|| value.clone());
+            }
+        }
+        if !stays.is_empty() {
+            self.alias_domains.extend(before.alias_domains.iter().cloned());
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::desired::desired;
+    use crate::object::ObjectName;
+    use crate::testing::World;
+
+    fn set(lines: &[(Map, &str)]) -> Set {
+        let entries = lines.iter().map(|(map, key)| ((*map, (*key).to_owned()), "x".to_owned()));
+        Set::new(entries.collect(), ["delta.org".to_owned()].into())
+    }
+
+    fn key(text: &str) -> Key {
+        Key::from_row(text).unwrap()
+    }
+
+    fn before() -> Set {
+        set(&[
+            (Map::Domains, "alpha.org"),
+            (Map::Domains, "delta.org"),
+            (Map::Mailbox, "bob@alpha.org"),
+            (Map::Alias, "bob@alpha.org"),
+            (Map::Alias, "bob@delta.org"),
+            (Map::Disabled, "cid@alpha.org"),
+            (Map::Uid, "@alpha.org"),
+        ])
+    }
+
+    #[test]
+    fn an_account_counts_once_and_those_of_alias_domains_not_at_all() {
+        let keys = ["alpha.org", "bob@alpha.org", "cid@alpha.org", "delta.org"].map(key);
+        assert_eq!(before().keys(), keys.into());
+    }
+
+    #[test]
+    fn what_is_held_back_stays_with_what_alias_domains_have_of_it() {
+        let wanted = Wanted { present: ["alpha.org", "delta.org"].map(key).into(), ..Wanted::default() };
+        let gone = before().gone(&wanted);
+        assert_eq!(gone, ["bob@alpha.org", "cid@alpha.org"].map(key).into());
+        let left = set(&[(Map::Domains, "alpha.org"), (Map::Domains, "delta.org"), (Map::Uid, "@alpha.org")]);
+        assert_eq!(left.clone().with_kept(&before(), &wanted, &gone), before());
+        assert_eq!(left.clone().with_kept(&before(), &wanted, &BTreeSet::new()), left);
+    }
+
+    #[test]
+    fn an_object_that_is_refused_what_it_declares_keeps_what_it_had() {
+        let mut wanted = Wanted::default();
+        wanted.add(&key("bob@alpha.org"), Desired { kept: Some("uid".into()), ..Desired::default() }, true);
+        assert!(!before().gone(&wanted).contains(&key("bob@alpha.org")));
+        let kept = set(&[]).with_kept(&before(), &wanted, &BTreeSet::new());
+        assert_eq!(
+            kept.entries,
+            set(&[(Map::Mailbox, "bob@alpha.org"), (Map::Alias, "bob@alpha.org")]).entries
+        );
+    }
+
+    #[test]
+    fn a_mailbox_that_is_switched_off_is_not_gone() {
+        let mut world = World::with_alpha();
+        world.mailbox("mail", "bob", 2, json!({"address": "bob@alpha.example.org", "active": false}));
+        let bob = key("bob@alpha.example.org");
+        let before = set(&[(Map::Mailbox, "bob@alpha.example.org")]);
+        let mut wanted = Wanted::default();
+        wanted.add(&bob, desired(&world.index, &ObjectName::new("mail", "myhost"), &bob), false);
+        assert!(before.gone(&wanted).is_empty());
+        assert_eq!((wanted.counts.mailboxes, wanted.counts.aliases), (1, 0));
+    }
+}
