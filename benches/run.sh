@@ -6,7 +6,23 @@ project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cluster() { "$project/tests/cluster/cluster" "$@"; }
 
 cd "$project"
+# shellcheck source=/dev/null
+. "$project/tests/cluster/paths.sh"
+# shellcheck source=/dev/null
+. "$project/deploy/images/names.sh"
+
+# The parts with a Postfix pod need its image.
+needs_images() {
+	[ -z "${ONLY:-}" ] || [[ "$ONLY" == *files* ]]
+}
+
 # A benchmark's cargo process ends with the program; its output is the figures alone.
 trap 'cluster down bench >&2' EXIT
 cluster up bench >&2
+if needs_images; then
+	"$project/deploy/images/build.sh" >&2
+	cluster load bench "$IMAGES"/vmail-postfix.tar >&2
+fi
+export PATH=$BIN:$PATH VMAIL_POSTFIX_IMAGE
+VMAIL_POSTFIX_IMAGE=$(image_prefix)/vmail-postfix:dev
 KUBECONFIG=$(cluster kubeconfig bench) cargo bench --quiet --locked --bench set_loop

@@ -176,7 +176,7 @@ async fn writes_to_tables(root: &mut MySqlConnection) -> f64 {
         .await
 }
 
-async fn define(client: &Client) {
+pub async fn define(client: &Client) {
     let api = Api::all(client.clone());
     for crd in crds().unwrap() {
         let parameters = PatchParams::apply("vmail-bench").force();
@@ -191,7 +191,7 @@ async fn define(client: &Client) {
     }
 }
 
-async fn namespace(client: &Client, prefix: &str) -> String {
+pub async fn namespace(client: &Client, prefix: &str) -> String {
     let metadata = ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() };
     let object = Namespace { metadata, ..Namespace::default() };
     Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap().name_any()
@@ -216,16 +216,21 @@ async fn server(client: &Client, namespace: &str, access: &vmail_operator::store
 }
 
 /// The operator's process.
-struct Operator {
+pub struct Operator {
     child: Child,
     port: u16,
 }
 
 impl Operator {
     fn start(namespace: &str) -> Self {
+        Self::with_postfix(namespace, "none")
+    }
+
+    /// An operator whose Postfix pods run, with this image.
+    pub fn with_postfix(namespace: &str, image: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(env!("CARGO_BIN_EXE_vmail-operator"))
-            .args(["run", "--postfix-image=none", "--mariadb-image=none"])
+            .args(["run", "--mariadb-image=none", "--postfix-image", image])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--namespace", namespace, "--watch-namespace", namespace])
             .env("RUST_LOG", "warn")
@@ -236,7 +241,7 @@ impl Operator {
     }
 
     /// TERM, so that the Lease is free for the next one.
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         let process = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap();
@@ -268,7 +273,7 @@ impl Operator {
     }
 
     /// Peak resident set, MiB.
-    fn peak_memory(&self) -> f64 {
+    pub fn peak_memory(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
@@ -290,9 +295,14 @@ fn mailbox(number: usize) -> Mailbox {
 
 /// Creates the domains and `n` mailboxes on 16 connections; the time that the mailboxes took.
 async fn create_burst(client: &Client, namespace: &str, n: usize) -> f64 {
+    create_burst_for(client, namespace, "myhost", n).await
+}
+
+/// The same for any server.
+pub async fn create_burst_for(client: &Client, namespace: &str, server: &str, n: usize) -> f64 {
     let domains: Api<MailDomain> = Api::namespaced(client.clone(), namespace);
     for number in 0..=world::domain_of(n + 2 * SAMPLES) {
-        let spec = json!({"serverRef": {"name": "myhost"}, "domain": format!("d{number}.example.org")});
+        let spec = json!({"serverRef": {"name": server}, "domain": format!("d{number}.example.org")});
         let domain = MailDomain::new(&format!("d{number}"), serde_json::from_value(spec).unwrap());
         domains.create(&PostParams::default(), &domain).await.unwrap();
     }
@@ -352,7 +362,17 @@ async fn one_raw(client: &Client, namespace: &str, mariadb: &MariaDb) -> Vec<f64
 async fn create_one(api: &Api<Mailbox>, number: usize, address: usize) -> Instant {
     let spec: Value = json!({"address": format!("one{address}@d0.example.org")});
     let mailbox = Mailbox::new(&format!("one{number}"), serde_json::from_value(spec).unwrap());
-    api.create(&PostParams::default(), &mailbox).await.unwrap();
+    create(api, &mailbox).await
+}
+
+/// Creates one more mailbox; gives the time of the answer.
+pub async fn create_named(client: &Client, namespace: &str, name: &str, address: &str) -> Instant {
+    let mailbox = Mailbox::new(name, serde_json::from_value(json!({"address": address})).unwrap());
+    create(&Api::namespaced(client.clone(), namespace), &mailbox).await
+}
+
+async fn create(api: &Api<Mailbox>, mailbox: &Mailbox) -> Instant {
+    api.create(&PostParams::default(), mailbox).await.unwrap();
     Instant::now()
 }
 

@@ -1,7 +1,7 @@
 //! `make bench`: what the set loop costs, each figure beside the raw limit measured in the same run.
 //!
 //! One JSON line a figure: name, value, unit, limit (the raw figure or the bound), ratio (value / limit), n.
-//! `N=` chooses the sizes (comma-separated), `ONLY=` the parts (pure, database, cluster).
+//! `N=` chooses the sizes (comma-separated), `ONLY=` the parts (pure, database, cluster, files).
 #![allow(missing_docs, reason = "a program")]
 #![allow(
     clippy::unwrap_used,
@@ -12,10 +12,14 @@
 
 mod cluster;
 mod database;
+mod files;
 #[path = "../../tests/integration/mariadb.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod mariadb;
 mod pure;
+#[path = "../../tests/integration/smtp.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod smtp;
 mod world;
 
 /// As in the operator.
@@ -82,6 +86,11 @@ async fn main() {
     if wanted("cluster") {
         for n in sizes(&[1000, 10_000]) {
             cluster::measure(n).await;
+        }
+    }
+    if wanted("files") {
+        for n in sizes(&[10_000]) {
+            files::measure(n).await;
         }
     }
 }

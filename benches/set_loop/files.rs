@@ -1,0 +1,152 @@
+//! Look-up files on a real node: from a changed Mailbox to the reloaded map, and what the pod's programs take.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use vmail_operator::api::MailServer;
+use vmail_operator::postfix::shards::{LIMIT, SLOTS};
+use vmail_operator::server::build::names;
+
+use crate::cluster::{self, Operator};
+use crate::smtp::Session;
+use crate::{Figure, percentile, world};
+
+const SERVER: &str = "paper";
+const POD: &str = "paper-postfix-0";
+const SAMPLES: usize = 10;
+const PATIENCE: Duration = Duration::from_mins(10);
+
+pub async fn measure(n: usize) {
+    let client = Client::try_default().await.expect("KUBECONFIG: `make bench` starts a cluster and sets it");
+    cluster::define(&client).await;
+    let namespace = cluster::namespace(&client, "bench-files").await;
+    let image = std::env::var("VMAIL_POSTFIX_IMAGE").expect("VMAIL_POSTFIX_IMAGE: `make bench` sets it");
+    let mut operator = Operator::with_postfix(&namespace, &image);
+    let spec = json!({"hostname": "paper.example.org", "lookupTables": "lmdb"});
+    let server = MailServer::new(SERVER, serde_json::from_value(spec).unwrap());
+    Api::namespaced(client.clone(), &namespace).create(&PostParams::default(), &server).await.unwrap();
+    let pod = Pod { namespace: namespace.clone() };
+    let address = pod.address();
+    await_code(&address, "nobody@example.net", 554);
+    let programs = [("files_agent_memory", "vmail-operator"), ("files_smtpd_memory", "smtpd")];
+    let empty = programs.map(|(_, program)| pod.memory(program));
+    cluster::create_burst_for(&client, &namespace, SERVER, n).await;
+    await_accepted(&address, world::address(n - 1).as_str());
+
+    let mut raw = Vec::new();
+    for number in 0..SAMPLES {
+        raw.push(one_bare(&client, &pod, number).await);
+    }
+    let mut samples = Vec::new();
+    for number in 0..SAMPLES {
+        let to = format!("late{number}@d0.example.org");
+        let answered = cluster::create_named(&client, &namespace, &format!("late{number}"), &to).await;
+        await_accepted(&address, &to);
+        samples.push(answered.elapsed().as_secs_f64());
+    }
+    for percent in [50, 90] {
+        let (value, limit) = (percentile(&mut samples, percent), percentile(&mut raw, percent));
+        Figure { name: &format!("files_one_mailbox_p{percent}"), value, unit: "s", limit, n }.print();
+    }
+    // Beside what they took before there was any account.
+    for ((name, program), limit) in programs.into_iter().zip(empty) {
+        Figure { name, value: pod.memory(program), unit: "MiB", limit, n }.print();
+    }
+    Figure {
+        name: "files_operator_peak_memory",
+        value: operator.peak_memory(),
+        unit: "MiB",
+        limit: 300.0,
+        n,
+    }
+    .print();
+    operator.stop();
+    Api::<Namespace>::all(client.clone()).delete(&namespace, &DeleteParams::background()).await.unwrap();
+}
+
+/// A full shard written by a bare client until the pod has it, and the two tables of addresses compiled once.
+async fn one_bare(client: &Client, pod: &Pod, number: usize) -> f64 {
+    let marker = format!("marker{number}");
+    let look = format!("until test -e /etc/vmail/maps/{marker}; do sleep 0.02; done");
+    let mut waiting = pod.exec(&look).spawn().unwrap();
+    let started = Instant::now();
+    let config_map = ConfigMap {
+        metadata: ObjectMeta { name: Some(names::maps_slot(SERVER, SLOTS - 1)), ..ObjectMeta::default() },
+        data: Some([(marker, "x".repeat(LIMIT))].into()),
+        ..ConfigMap::default()
+    };
+    let parameters = PatchParams::apply("vmail-bench").force();
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &pod.namespace);
+    config_maps
+        .patch(&names::maps_slot(SERVER, SLOTS - 1), &parameters, &Patch::Apply(&config_map))
+        .await
+        .unwrap();
+    let annotation = json!({"metadata": {"annotations": {"example.org/bench": number.to_string()}}});
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), &pod.namespace);
+    pods.patch(POD, &PatchParams::default(), &Patch::Merge(&annotation)).await.unwrap();
+    assert!(waiting.wait().unwrap().success());
+    let compile = "cd $(mktemp -d -p /var/lib/postfix) && cp /var/lib/postfix/maps/lmdb-*/alias_maps /var/lib/postfix/maps/lmdb-*/mailbox_maps . && \
+         postmap -c /run/vmail/postfix lmdb:$PWD/alias_maps lmdb:$PWD/mailbox_maps && rm -r $PWD";
+    assert!(pod.exec(compile).status().unwrap().success());
+    started.elapsed().as_secs_f64()
+}
+
+fn await_accepted(address: &str, to: &str) {
+    await_code(address, to, 250);
+}
+
+fn await_code(address: &str, to: &str, code: u16) {
+    let started = Instant::now();
+    let asked = || Session::open(address).and_then(|mut session| session.recipient(to));
+    while asked().map_or(0, |reply| reply.code) != code {
+        assert!(started.elapsed() < PATIENCE, "{to} never gets {code}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The Postfix pod.
+struct Pod {
+    namespace: String,
+}
+
+impl Pod {
+    fn kubectl(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command.args(["-n", &self.namespace]).args(arguments);
+        command
+    }
+
+    fn exec(&self, script: &str) -> Command {
+        self.kubectl(&["exec", POD, "-c", "postfix", "--", "sh", "-c", script])
+    }
+
+    /// Where it answers, once its Service is there.
+    fn address(&self) -> String {
+        let started = Instant::now();
+        loop {
+            let output = self
+                .kubectl(&["get", "service", "paper-postfix", "-o", "jsonpath={.spec.clusterIP}"])
+                .output();
+            let output = output.unwrap();
+            if output.status.success() {
+                return format!("{}:25", String::from_utf8_lossy(&output.stdout));
+            }
+            assert!(started.elapsed() < PATIENCE, "no Service");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The largest peak resident set of a program's processes, MiB.
+    fn memory(&self, program: &str) -> f64 {
+        let script = format!(
+            "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = {program} ] && sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' $p/status; done; true"
+        );
+        let output = self.exec(&script).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().filter_map(|line| line.parse::<f64>().ok()).fold(0.0, f64::max) / 1024.0
+    }
+}
