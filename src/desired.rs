@@ -100,6 +100,19 @@ pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
     }
 }
 
+/// The domains that `server` receives (`virtual`) or relays (`relay`) mail for, each with its class.
+#[must_use]
+pub fn domain_classes(index: &Index, server: &ObjectName) -> Vec<String> {
+    let rows = index.domains_of(server).into_iter().flat_map(|key| desired(index, server, &key).wants);
+    let class = |want: Want| match want.row {
+        Row::Domain(row) if row.active => {
+            Some(format!("{} {}", row.domain, if row.backupmx { "relay" } else { "virtual" }))
+        }
+        _ => None,
+    };
+    rows.filter_map(class).collect()
+}
+
 /// The verdicts on a key that no server serves.
 #[must_use]
 pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {

@@ -14,7 +14,7 @@ use crate::api::mail_server::LookupTables;
 use crate::postfix::queries::{AUTHORITY_FILE, CredentialError, SUFFIX, credential_lines};
 use crate::postfix::relay_host::{PASSWORD_FILE, password_table};
 use crate::postfix::tls::{CHAIN_FILE, without_certificate};
-use crate::postfix::{self, MAIN_CF, MASTER_CF, MailOwner, maps, owners};
+use crate::postfix::{self, DOMAINS, MAIN_CF, MASTER_CF, MailOwner, maps, owners};
 
 /// Postfix waits until a file is older than a second before it trusts it; ours are complete when they get their name.
 pub(super) const AGE: Duration = Duration::from_mins(1);
@@ -96,9 +96,14 @@ impl Mounted {
         Self { maps: Some(directory), ..self }
     }
 
-    /// Whether nothing but the look-up files differs, which say nothing about whether the configuration is good.
-    pub(super) fn differs_in_maps_only(&self, other: &Self) -> bool {
-        Self { maps: other.maps.clone(), ..self.clone() } == *other
+    /// Whether nothing but the accounts differs, which say nothing about whether the configuration is good.
+    pub(super) fn differs_in_accounts_only(&self, other: &Self) -> bool {
+        let without_accounts = |mounted: &Self| {
+            let mut mounted = Self { maps: None, ..mounted.clone() };
+            mounted.files.remove(DOMAINS);
+            mounted
+        };
+        without_accounts(self) == without_accounts(other)
     }
 
     /// What of it can be used, and what is wrong with the rest: a certificate that is gone or can't be used gives way

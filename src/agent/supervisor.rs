@@ -155,13 +155,13 @@ impl Supervisor {
         }
     }
 
-    /// Writes a configuration aside, has Postfix check it unless it is the `running` one with other look-up files, and puts
-    /// it in place.
+    /// Writes a configuration aside, has Postfix check it unless it is the `running` one with other accounts, and puts it in
+    /// place.
     async fn prepare(&self, mounted: &Mounted, running: Option<&Mounted>) -> Result<(), Error> {
         let candidate = self.arguments.config_directory.with_extension("candidate");
         let queue = self.arguments.config_directory.with_extension("check");
         mounted.write(&candidate, self.postfix_group)?;
-        if running.is_none_or(|running| !mounted.differs_in_maps_only(running)) {
+        if running.is_none_or(|running| !mounted.differs_in_accounts_only(running)) {
             tokio::try_join!(
                 postfix::check(&self.children, &candidate),
                 parameters::check(&self.children, mounted, &candidate, &queue),

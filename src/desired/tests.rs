@@ -317,3 +317,19 @@ fn a_uid_that_postfix_delivers_nothing_as_is_told_and_not_written() {
     assert_eq!((ids(&desired), desired.wants.len()), (None, 2));
     assert_eq!(reasons(&desired), [("mail/a".into(), Reason::Invalid)]);
 }
+
+#[test]
+fn every_domain_has_its_class_and_one_that_is_switched_off_has_none() {
+    let mut world = World::with_alpha();
+    let domain = |domain: &str, extra: &str| -> serde_json::Value {
+        let mut spec = json!({"serverRef": {"name": "myhost"}, "domain": domain});
+        spec[extra] = json!(extra == "backupMX");
+        spec
+    };
+    world.domain("mail", "backup", 2, domain("backup.example.org", "backupMX"));
+    world.domain("mail", "off", 3, domain("off.example.org", "active"));
+    assert_eq!(
+        domain_classes(&world.index, &myhost()),
+        ["alpha.example.org virtual", "backup.example.org relay"]
+    );
+}

@@ -2,6 +2,7 @@
 
 use super::rows::{AliasRow, DomainRow, Kind, MailboxRow, ObjectId, ServerRow};
 use super::{Allotment, Claim, DomainEntry, Index, Key, limits};
+use crate::api::DomainName;
 use crate::object::ObjectName;
 
 impl Index {
@@ -139,6 +140,13 @@ impl Index {
     pub fn keys_of(&self, server: &ObjectName) -> Vec<Key> {
         let domains = self.by_domain.iter().filter(|(domain, _)| self.server_of(domain) == Some(server));
         domains.flat_map(|(domain, entry)| entry.keys(domain)).collect()
+    }
+
+    /// The keys of all domains that `server` serves, in order.
+    #[must_use]
+    pub fn domains_of(&self, server: &ObjectName) -> Vec<Key> {
+        let domains = self.by_domain.keys().filter(|domain| self.server_of(domain) == Some(server));
+        domains.filter_map(|domain| DomainName::parse(domain).ok()).map(Key::Domain).collect()
     }
 
     /// How the limits of a domain are used; `None` where it has none.

@@ -43,7 +43,7 @@ impl Index {
     pub(super) fn mark(&mut self, key: Key) {
         match self.server_of(key.domain()).cloned() {
             Some(server) => {
-                if self.configured.contains_key(&key) {
+                if matches!(key, Key::Domain(_)) || self.configured.contains_key(&key) {
                     *self.needs.entry(server.clone()).or_default() += 1;
                 }
                 self.work.entry(server).or_default().keys.insert(key);

@@ -33,6 +33,10 @@ pub const CONFIG_DIRECTORY: &str = "/run/vmail/postfix";
 /// Main parameters, postconf(5).
 pub const MAIN_CF: &str = "main.cf";
 
+/// Identity of the set of domains in the database. Postfix reads no such file: smtpd(8) remembers that it would not relay to
+/// a domain for as long as it lives, so a new domain is a changed configuration, and Postfix is reloaded.
+pub const DOMAINS: &str = "domains.digest";
+
 /// Daemons, master(5).
 pub const MASTER_CF: &str = "master.cf";
 
@@ -58,6 +62,8 @@ pub struct DatabaseEndpoint<'a> {
 /// What the declared domains and mailboxes need of the configuration.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Needs {
+    /// All domains, each with its address class, in order.
+    pub domains: Vec<String>,
     /// Some domain has a transport of its own.
     pub transports: bool,
     /// Directories and mbox files whose owner is not the server's, parents first; none: one owner for all mail.
@@ -121,7 +127,8 @@ fn queries(
     database: &DatabaseEndpoint<'_>,
     needs: &Needs,
 ) -> Result<BTreeMap<String, String>, Error> {
-    let mut files = BTreeMap::new();
+    let domains: Vec<&str> = needs.domains.iter().map(String::as_str).collect();
+    let mut files = BTreeMap::from([(DOMAINS.to_owned(), format!("{}\n", digest(&domains)))]);
     for (file, query) in queries::ALL {
         files.insert(file.to_owned(), queries::render(query, database)?);
     }

@@ -40,6 +40,7 @@ fn the_smallest_server() {
             "alias_domain_maps.cf",
             "alias_maps.cf",
             "disabled_maps.cf",
+            "domains.digest",
             "domains_maps.cf",
             "mailbox_maps.cf",
             "main.cf",
@@ -90,6 +91,7 @@ fn tls_to_the_database_checks_authority_and_name() {
 fn with_look_up_files_nothing_names_a_database() {
     let spec = spec(json!({"hostname": "myhost.example.org", "lookupTables": "lmdb"}));
     let needs = Needs {
+        domains: Vec::new(),
         transports: true,
         owners: vec![MailOwner { path: "alpha.example.org/".to_owned(), uid: 950, gid: 950 }],
     };

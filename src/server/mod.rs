@@ -38,6 +38,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus};
+use crate::desired::domain_classes;
 use crate::desired::owner::owners;
 use crate::index::Index;
 use crate::object::ObjectName;
@@ -237,7 +238,11 @@ async fn tables_first(
 }
 
 fn needs(index: &Index, server: &ObjectName) -> Needs {
-    Needs { transports: index.has_transports(server), owners: owners(index, server) }
+    Needs {
+        domains: domain_classes(index, server),
+        transports: index.has_transports(server),
+        owners: owners(index, server),
+    }
 }
 
 /// What there is to tell; `None` after a failure that says nothing about the server, as an outage of the API server.

@@ -136,6 +136,7 @@ fn mail_to_declared_addresses_arrives_and_to_any_other_is_refused() {
     the_seeds_mail_run();
     a_disabled_mailbox_is_refused_and_the_catch_all_does_not_get_its_mail();
     an_alias_domain_has_the_addresses_of_its_target();
+    a_domain_that_was_refused_before_is_accepted_soon();
     an_alias_loop_defers_nobody();
     a_transport_and_a_backup_mx_decide_where_mail_goes();
     mail_has_the_owner_that_its_domain_or_mailbox_names();
@@ -223,6 +224,18 @@ fn condition(object: &str, type_: &str) -> String {
 }
 
 /// Were the loop written, Postfix would answer 451 to the whole message, for its good recipient too.
+/// smtpd(8) remembers for as long as it lives that it would not relay to a domain.
+fn a_domain_that_was_refused_before_is_accepted_soon() {
+    let to = "zoe@zeta.example.org";
+    assert_eq!(code(to), 554);
+    apply(
+        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: zoe, namespace: mail}, spec: {address: zoe@zeta.example.org}}",
+    );
+    declare_domain("zeta.example.org", "active: true");
+    let took = await_true(LIMIT, "a domain is accepted that was refused before", || code(to) == 250);
+    assert!(took < Duration::from_secs(5), "accepted only after {took:?}");
+}
+
 fn an_alias_loop_defers_nobody() {
     declare_alias("ping", "pong@alpha.example.org");
     await_true(LIMIT, "ping's target is undeclared", || {
