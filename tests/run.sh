@@ -145,7 +145,7 @@ store_on() {
 }
 
 needs_own_cluster() {
-	[[ "$1" =~ ^(api_server|files|mail)$ ]]
+	[[ "$1" =~ ^(api_server|files|load|mail)$ ]]
 }
 
 integration_modules() {

@@ -89,7 +89,7 @@ async fn one_bare(client: &Client, pod: &Pod, number: usize) -> f64 {
     let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), &pod.namespace);
     pods.patch(POD, &PatchParams::default(), &Patch::Merge(&annotation)).await.unwrap();
     assert!(waiting.wait().unwrap().success());
-    let compile = "cd $(mktemp -d -p /var/lib/postfix) && cp /var/lib/postfix/maps/lmdb-*/alias_maps /var/lib/postfix/maps/lmdb-*/mailbox_maps . && \
+    let compile = "cd $(mktemp -d -p /var/lib/postfix) && m=$(postconf -c /run/vmail/postfix -h vmail_maps) && cp $m/alias_maps $m/mailbox_maps . && \
          postmap -c /run/vmail/postfix lmdb:$PWD/alias_maps lmdb:$PWD/mailbox_maps && rm -r $PWD";
     assert!(pod.exec(compile).status().unwrap().success());
     started.elapsed().as_secs_f64()

@@ -36,10 +36,19 @@ pub(super) struct Maps {
 struct Last {
     /// What was mounted, and the type of the tables.
     seen: Option<(PathBuf, LookupTables)>,
-    /// The directory of the last complete set of that type.
+    /// The directory of the last set that could be compiled.
     directory: Option<PathBuf>,
-    /// Why what was seen could not be compiled.
+    /// Why what was seen could not.
     refused: Option<String>,
+}
+
+impl Last {
+    fn answer(&self) -> Result<PathBuf, Error> {
+        match &self.refused {
+            Some(words) => Err(Error::Refused(words.clone())),
+            None => self.directory.clone().ok_or(Error::Incomplete),
+        }
+    }
 }
 
 impl Maps {
@@ -54,29 +63,21 @@ impl Maps {
     pub(super) async fn directory(&self, children: &Children, type_: LookupTables) -> Result<PathBuf, Error> {
         let mut last = self.last.lock().await;
         let seen = (current(&self.mount)?, type_);
-        if last.seen.as_ref() != Some(&seen) {
-            let is_other_type = last.seen.as_ref().is_some_and(|(_, before)| *before != type_);
-            if let Some((hash, sources)) = assembled(&seen.0)? {
-                let target = self.compiled.join(format!("{}-{hash}", type_.as_str()));
-                let before = last.directory.take();
-                match self.compile(children, type_, &sources, &target, before.as_deref()).await {
-                    Ok(()) => (last.directory, last.refused) = (Some(target), None),
-                    Err(Error::Refused(words)) => (last.directory, last.refused) = (before, Some(words)),
-                    Err(error) => {
-                        last.directory = before;
-                        return Err(error);
-                    }
-                }
-                last.seen = Some(seen);
-            } else if is_other_type {
-                return Err(Error::Incomplete);
-            }
+        if last.seen.as_ref() == Some(&seen) {
+            return last.answer();
         }
-        match (&last.refused, &last.directory) {
-            (Some(words), _) => Err(Error::Refused(words.clone())),
-            (None, Some(directory)) => Ok(directory.clone()),
-            (None, None) => Err(Error::Incomplete),
+        let Some((hash, sources)) = assembled(&seen.0)? else {
+            let of_this_type = |directory: &PathBuf| is_of_type(directory, type_);
+            return last.directory.clone().filter(of_this_type).ok_or(Error::Incomplete);
+        };
+        let target = self.compiled.join(format!("{}-{hash}", type_.as_str()));
+        match self.compile(children, type_, &sources, &target, last.directory.as_deref()).await {
+            Ok(()) => (last.directory, last.refused) = (Some(target), None),
+            Err(Error::Refused(words)) => last.refused = Some(words),
+            Err(error) => return Err(error),
         }
+        last.seen = Some(seen);
+        last.answer()
     }
 
     async fn compile(
@@ -94,7 +95,7 @@ impl Maps {
         empty(&new).map_err(Error::file(&new))?;
         for (map, source) in sources {
             let path = new.join(map.as_str());
-            let same = before.filter(|before| is_same_type(before, type_) && holds(before, *map, source));
+            let same = before.filter(|before| is_of_type(before, type_) && holds(before, *map, source));
             match same {
                 Some(before) => link(before, &new, *map).map_err(Error::file(&path))?,
                 None => self.compile_one(children, type_, &path, source).await?,
@@ -158,7 +159,7 @@ fn assembled(mount: &Path) -> Result<Option<(String, Sources)>, Error> {
     Ok(manifest.assemble(&slots).ok().map(|sources| (manifest.hash(), sources)))
 }
 
-fn is_same_type(directory: &Path, type_: LookupTables) -> bool {
+fn is_of_type(directory: &Path, type_: LookupTables) -> bool {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     name.split('-').next() == Some(type_.as_str())
 }

@@ -13,6 +13,7 @@ mod bed;
 mod cluster;
 mod faults;
 mod files;
+mod load;
 mod mail;
 mod mariadb;
 mod operator;

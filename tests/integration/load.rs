@@ -1,0 +1,255 @@
+//! Ninety clients at once on the real node, in every look-up type, while accounts come and go and the configuration changes:
+//! what was accepted is in the mail store once, and belongs to the mail's owner.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Child, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::mail::{LIMIT, apply, await_true, install, kubectl, must, ready, tool};
+use crate::smtp::Session;
+
+const CLIENTS: usize = 90;
+const MESSAGES: usize = 5000;
+const MAILBOXES: usize = 30;
+
+/// Most connections that proxymap(8) may hold; each process with `mysql` has its own.
+const MOST_CONNECTIONS: usize = 40;
+
+/// A database that is back is used again within this time.
+const BACK: Duration = Duration::from_secs(10);
+
+const IN_POD: [&str; 6] = ["exec", "load-postfix-0", "-c", "postfix", "--", "sh"];
+
+fn in_pod(script: &str) -> String {
+    let output = kubectl(&[&IN_POD[..], &["-c", script]].concat());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn address() -> String {
+    let path = "jsonpath={.spec.clusterIP}:25";
+    must(&kubectl(&["get", "service", "load-postfix", "-o", path]), "Service")
+}
+
+fn recipient(number: usize) -> String {
+    format!("u{}@load.example.org", number % MAILBOXES)
+}
+
+fn patch_server(spec: &str) {
+    let patch = format!("{{\"spec\":{spec}}}");
+    must(&kubectl(&["patch", "mailserver", "load", "--type=merge", "-p", &patch]), "kubectl patch");
+}
+
+fn mailbox(name: &str) -> String {
+    format!(
+        "---\n{{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {{name: load-{name}, namespace: mail}}, \
+         spec: {{address: {name}@load.example.org}}}}\n"
+    )
+}
+
+fn declare() {
+    apply(&format!(
+        "{{apiVersion: vmail.dev/v1alpha1, kind: MailServer, metadata: {{name: load, namespace: mail}}, \
+         spec: {{hostname: load.example.org, postfix: {{parameters: {{smtpd_client_connection_count_limit: \"0\"}}}}}}}}\n---\n\
+         {{apiVersion: vmail.dev/v1alpha1, kind: MailDomain, metadata: {{name: load, namespace: mail}}, \
+         spec: {{serverRef: {{name: load}}, domain: load.example.org}}}}\n{}",
+        (0..MAILBOXES).map(|number| mailbox(&format!("u{number}"))).collect::<String>()
+    ));
+    await_true(LIMIT, "MailServer load Ready", || ready("mailserver/load"));
+    let last = recipient(MAILBOXES - 1);
+    await_true(LIMIT, "the last mailbox is accepted", || code(&last) == 250);
+}
+
+fn code(to: &str) -> u16 {
+    Session::open(&address()).and_then(|mut session| session.recipient(to)).map_or(0, |reply| reply.code)
+}
+
+/// A script in the pod whose lines are kept until it is stopped.
+struct Watch(Child);
+
+impl Watch {
+    /// Connections of Postfix to the database, five times a second.
+    fn connections() -> Self {
+        let script = "while :; do awk '$3 ~ /:0CEA$/ && $4 == \"01\"' /proc/net/tcp | wc -l; sleep 0.2; done";
+        let mut command = tool("kubectl");
+        command.args(["-n", "mail"]).args(IN_POD).args(["-c", script]);
+        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn peak(mut self) -> usize {
+        self.0.kill().unwrap();
+        let output = self.0.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().filter_map(|line| line.trim().parse().ok()).max().expect("connections were counted")
+    }
+}
+
+/// What the clients were told.
+#[derive(Default)]
+struct Told {
+    accepted: BTreeSet<String>,
+    /// Answers that a mail server takes for the last word.
+    refusals: Vec<String>,
+}
+
+/// Sends messages on many connections until `count` are accepted. An attempt that nobody answered for is not repeated under
+/// the same subject: whether it counts is unknown.
+fn send_all(type_: &str, count: usize) -> Told {
+    let address = address();
+    let (next, accepted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let told = Mutex::new(Told::default());
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut session = None;
+                while accepted.load(Ordering::Relaxed) < count {
+                    assert!(started.elapsed() < LIMIT, "{type_}: {accepted:?} of {count} messages accepted");
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let subject = format!("{type_}-{number}");
+                    let mut open = session.take().or_else(|| Session::open(&address).ok());
+                    let result = open.as_mut().map(|session| session.send(&recipient(number), &subject));
+                    match result {
+                        Some(Ok(())) => {
+                            accepted.fetch_add(1, Ordering::Relaxed);
+                            told.lock().unwrap().accepted.insert(subject);
+                            session = open;
+                        }
+                        Some(Err(error)) if error.to_string().starts_with('5') => {
+                            told.lock().unwrap().refusals.push(error.to_string());
+                        }
+                        _ => std::thread::sleep(Duration::from_millis(50)),
+                    }
+                }
+            });
+        }
+    });
+    told.into_inner().unwrap()
+}
+
+/// Accounts come and go, and the configuration changes, until `stop`.
+fn churn(stop: &AtomicBool) -> usize {
+    let mut rounds = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let name = format!("churn{}", rounds % 5);
+        apply(&mailbox(&name));
+        patch_server(&format!("{{\"postfix\":{{\"messageSizeLimit\":\"{}Mi\"}}}}", 20 + rounds % 7));
+        must(&kubectl(&["delete", "mailbox", &format!("load-{name}"), "--wait=false"]), "kubectl delete");
+        rounds += 1;
+    }
+    rounds
+}
+
+/// How often each subject of a type is in the mail store, and files whose owner is another.
+fn stored(type_: &str) -> BTreeMap<(String, String), usize> {
+    let script = format!(
+        "cd /var/vmail/load.example.org && grep -rhm1 '^Subject: {type_}-' . | sort | uniq -c; find . -type f ! -user 901 -o -type f ! -group 901 | sed 's/^/0 wrong-owner /'"
+    );
+    let text = in_pod(&script);
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [count, kind, subject] = words[..] {
+            found.insert((kind.to_owned(), subject.to_owned()), count.parse().unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn ninety_clients_lose_nothing_in_any_look_up_type() {
+    install();
+    declare();
+    for type_ in ["proxy:mysql", "mysql", "hash", "lmdb", "cdb", "texthash"] {
+        patch_server(&format!("{{\"lookupTables\":\"{type_}\"}}"));
+        await_true(LIMIT, &format!("Postfix runs with {type_}"), || runs(type_));
+        one_type(type_);
+    }
+}
+
+/// Whether Postfix runs what is wanted, with tables of this type.
+fn runs(type_: &str) -> bool {
+    let status = kubectl(&[
+        "get",
+        "mailserver",
+        "load",
+        "-o",
+        "jsonpath={.status.configHash} {.status.replicas[*].configHash}",
+    ]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let tables = in_pod("postconf -c /run/vmail/postfix -h virtual_mailbox_domains");
+    let hashes: Vec<&str> = status.split(' ').collect();
+    hashes.len() == 2
+        && hashes[0] == hashes[1]
+        && tables.starts_with(&format!("{type_}:"))
+        && ready("mailserver/load")
+}
+
+fn one_type(type_: &str) {
+    let name = type_.replace(':', "-");
+    let has_database = type_.contains("mysql");
+    let watch = has_database.then(Watch::connections);
+    let stop = AtomicBool::new(false);
+    let started = Instant::now();
+    let (told, rounds) = std::thread::scope(|scope| {
+        let churning = scope.spawn(|| churn(&stop));
+        let told = send_all(&name, MESSAGES);
+        stop.store(true, Ordering::Relaxed);
+        (told, churning.join().unwrap())
+    });
+    let took = started.elapsed();
+    assert_eq!(told.refusals, Vec::<String>::new(), "{type_}: no declared address is refused");
+    assert!(rounds > 0, "{type_}: accounts came and went meanwhile");
+    all_are_there_once(type_, &name, &told.accepted);
+    let peak = watch.map(Watch::peak);
+    println!(
+        "{type_}: {MESSAGES} messages accepted in {took:?}, {rounds} rounds of changes, connections {peak:?}"
+    );
+    if type_ == "proxy:mysql" {
+        assert!(peak.unwrap() < MOST_CONNECTIONS, "{peak:?} connections to the database");
+    }
+    if has_database {
+        a_database_restart_defers_at_worst(type_, &name);
+    }
+}
+
+fn all_are_there_once(type_: &str, name: &str, accepted: &BTreeSet<String>) {
+    let subject = |subject: &String| ("Subject:".to_owned(), subject.clone());
+    await_true(LIMIT, &format!("{type_}: every accepted message is in the mail store"), || {
+        let stored = stored(name);
+        accepted.iter().all(|accepted| stored.contains_key(&subject(accepted)))
+    });
+    let stored = stored(name);
+    let twice: Vec<_> = accepted.iter().filter(|accepted| stored[&subject(accepted)] > 1).collect();
+    assert!(twice.is_empty(), "{type_}: delivered twice: {twice:?}");
+    let foreign: Vec<_> = stored.keys().filter(|(kind, _)| kind == "wrong-owner").collect();
+    assert!(foreign.is_empty(), "{type_}: not owned by 901:901: {foreign:?}");
+}
+
+/// The database's pod is deleted while mail flows: nothing is refused or bounced, and mail is taken soon after it is back.
+fn a_database_restart_defers_at_worst(type_: &str, name: &str) {
+    let name = format!("{name}-restart");
+    let database = || {
+        let path = "jsonpath={.metadata.uid} {.status.conditions[?(@.type==\"Ready\")].status}";
+        String::from_utf8_lossy(&kubectl(&["get", "pod", "load-database-0", "-o", path]).stdout).into_owned()
+    };
+    let before = database().split(' ').next().unwrap().to_owned();
+    must(&kubectl(&["delete", "pod", "load-database-0", "--wait=false"]), "kubectl delete pod");
+    let told = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| send_all(&name, 500));
+        await_true(LIMIT, "the database is back", || {
+            let now = database();
+            !now.starts_with(&before) && now.ends_with(" True")
+        });
+        let took = await_true(LIMIT, "mail is taken again", || code(&recipient(0)) == 250);
+        assert!(took < BACK, "{type_}: mail is taken {took:?} after the database is back");
+        sending.join().unwrap()
+    });
+    assert_eq!(told.refusals, Vec::<String>::new(), "{type_}: a declared address is put off at worst");
+    all_are_there_once(type_, &name, &told.accepted);
+    let log = kubectl(&["logs", "load-postfix-0", "-c", "postfix", "--since=5m"]);
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    let bounced: Vec<&str> = log.lines().filter(|line| line.contains("status=bounced")).collect();
+    assert!(bounced.is_empty(), "{type_}: {bounced:?}");
+}
