@@ -91,6 +91,11 @@ impl Mounted {
         types.into_iter().find(|type_| postfix::looks_up_files(main_cf) && names(type_))
     }
 
+    /// Directory with the compiled look-up files, where accounts are looked up in files.
+    pub(super) fn maps(&self) -> Option<&Path> {
+        self.maps.as_deref()
+    }
+
     /// The same with the look-up files in `directory`.
     pub(super) fn with_maps(self, directory: PathBuf) -> Self {
         Self { maps: Some(directory), ..self }

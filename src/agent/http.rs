@@ -1,7 +1,9 @@
 //! The agent's pages: the kubelet's probes, and what the operator wants to know.
 
 use std::net::{SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State as Extracted;
 use axum::http::StatusCode;
@@ -13,7 +15,9 @@ use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use super::Error;
+use super::metrics::Metrics;
 use super::probe::Probe;
+use crate::postfix::QUEUE_DIRECTORY;
 
 /// What runs, and why a newer configuration does not.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -23,6 +27,12 @@ pub(super) struct State {
     pub config_hash: Option<String>,
     /// The last changed configuration, if it was refused; gone when one is taken.
     pub refused: Option<Refused>,
+    /// When the configuration was taken.
+    #[serde(skip)]
+    pub taken: Option<Instant>,
+    /// Directory with the compiled look-up files, where accounts are looked up in files.
+    #[serde(skip)]
+    pub maps: Option<PathBuf>,
 }
 
 /// A configuration that Postfix does not run with.
@@ -39,6 +49,7 @@ pub(super) struct Refused {
 struct Pages {
     probe: Arc<Probe>,
     state: watch::Receiver<State>,
+    metrics: Metrics,
 }
 
 /// Serves until the agent ends. `/healthz` needs no check: the agent ends when Postfix does.
@@ -46,12 +57,15 @@ pub(super) async fn serve(
     listen: SocketAddr,
     smtp: SocketAddrV4,
     state: watch::Receiver<State>,
+    metrics: Metrics,
 ) -> std::io::Result<()> {
+    let probe = Arc::new(Probe::new(smtp, metrics.clone()));
     let router = Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready))
         .route("/status", get(status))
-        .with_state(Pages { probe: Arc::new(Probe::new(smtp)), state });
+        .route("/metrics", get(metrics_page))
+        .with_state(Pages { probe, state, metrics });
     axum::serve(TcpListener::bind(listen).await?, router).await
 }
 
@@ -70,6 +84,13 @@ async fn ready(Extracted(pages): Extracted<Pages>) -> (StatusCode, String) {
         Ok(greeting) => (StatusCode::OK, greeting),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
     }
+}
+
+async fn metrics_page(Extracted(pages): Extracted<Pages>) -> Result<String, StatusCode> {
+    let state = pages.state.borrow().clone();
+    // The queue may be long, and lies on a disk.
+    let text = tokio::task::spawn_blocking(move || pages.metrics.text(&state, Path::new(QUEUE_DIRECTORY)));
+    text.await.ok().and_then(Result::ok).ok_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 async fn status(Extracted(pages): Extracted<Pages>) -> Json<State> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::metrics::Metrics;
 use super::outage;
 use crate::postfix::PROBE_ADDRESS;
 
@@ -67,7 +68,7 @@ impl Log {
 }
 
 /// A pipe for Postfix to write to, passed on to standard output by a thread that ends with the last writer.
-pub(super) fn pass_on() -> std::io::Result<(PipeWriter, Log)> {
+pub(super) fn pass_on(metrics: Metrics) -> std::io::Result<(PipeWriter, Log)> {
     let (reader, writer) = pipe()?;
     let (done, ended) = oneshot::channel();
     let complaints = Complaints::default();
@@ -75,7 +76,7 @@ pub(super) fn pass_on() -> std::io::Result<(PipeWriter, Log)> {
     let outage = Arc::<Notify>::default();
     let told = outage.clone();
     std::thread::Builder::new().name("postfix-log".to_owned()).spawn(move || {
-        copy(BufReader::new(reader), stdout(), &noted, &told);
+        copy(BufReader::new(reader), stdout(), &noted, &told, &metrics);
         // Nobody may be waiting.
         let _ = done.send(());
     })?;
@@ -83,7 +84,13 @@ pub(super) fn pass_on() -> std::io::Result<(PipeWriter, Log)> {
 }
 
 /// Copies lines until the end of input. A line that can't be written is lost: Postfix must not wait for a reader.
-fn copy(mut input: impl BufRead, mut output: impl Write, complaints: &Complaints, outage: &Notify) {
+fn copy(
+    mut input: impl BufRead,
+    mut output: impl Write,
+    complaints: &Complaints,
+    outage: &Notify,
+    metrics: &Metrics,
+) {
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
         let text = String::from_utf8_lossy(&line);
@@ -92,6 +99,7 @@ fn copy(mut input: impl BufRead, mut output: impl Write, complaints: &Complaints
             outage.notify_one();
         }
         if !is_probe(&text) {
+            metrics.note(&text);
             let _ = output.write_all(&line).and_then(|()| output.flush());
         }
         line.clear();
@@ -115,7 +123,7 @@ mod tests {
     fn copied(log: &str) -> (String, String) {
         let mut output = Vec::new();
         let complaints = Complaints::default();
-        copy(log.as_bytes(), &mut output, &complaints, &Notify::new());
+        copy(log.as_bytes(), &mut output, &complaints, &Notify::new(), &Metrics::default());
         (String::from_utf8(output).unwrap(), complaints.text())
     }
 

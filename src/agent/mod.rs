@@ -9,13 +9,16 @@ mod children;
 mod config;
 mod http;
 mod log;
+mod mail_log;
 mod maps;
+mod metrics;
 mod outage;
 mod owners;
 mod parameters;
 mod postfix;
 mod prepare;
 mod probe;
+mod queue;
 mod supervisor;
 mod tls;
 

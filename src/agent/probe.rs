@@ -9,6 +9,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::metrics::Metrics;
 use crate::postfix::PROBE_ADDRESS;
 
 /// How long Postfix may take to greet.
@@ -20,6 +21,7 @@ const HOLDS: Duration = Duration::from_secs(1);
 /// Asks Postfix, at most once a second.
 pub(super) struct Probe {
     smtp: SocketAddrV4,
+    metrics: Metrics,
     last: Mutex<Option<(Instant, Answer)>>,
 }
 
@@ -27,8 +29,8 @@ pub(super) struct Probe {
 pub(super) type Answer = Result<String, String>;
 
 impl Probe {
-    pub(super) fn new(smtp: SocketAddrV4) -> Self {
-        Self { smtp, last: Mutex::default() }
+    pub(super) fn new(smtp: SocketAddrV4, metrics: Metrics) -> Self {
+        Self { smtp, metrics, last: Mutex::default() }
     }
 
     /// Whether Postfix greets now, or did less than a second ago.
@@ -38,7 +40,11 @@ impl Probe {
         if let Some((_, answer)) = last.as_ref().filter(|(asked, _)| asked.elapsed() < HOLDS) {
             return answer.clone();
         }
+        let asked = Instant::now();
         let answer = ask(self.smtp).await;
+        if answer.is_ok() {
+            self.metrics.probed(asked.elapsed());
+        }
         *last = Some((Instant::now(), answer.clone()));
         answer
     }
@@ -94,24 +100,36 @@ mod tests {
     #[tokio::test]
     async fn only_a_greeting_will_do() {
         let (address, _serving) = server(Some("220 a ESMTP\r\n221 Bye\r\n")).await;
-        assert_eq!(Probe::new(address).answer().await, Ok("220 a ESMTP".to_owned()));
+        assert_eq!(Probe::new(address, Metrics::default()).answer().await, Ok("220 a ESMTP".to_owned()));
         let (address, _serving) = server(Some("421 a busy\r\n")).await;
-        assert_eq!(Probe::new(address).answer().await, Err("Postfix says: 421 a busy".to_owned()));
+        assert_eq!(
+            Probe::new(address, Metrics::default()).answer().await,
+            Err("Postfix says: 421 a busy".to_owned())
+        );
         let (address, serving) = server(None).await;
-        assert_eq!(Probe::new(address).answer().await, Err("Postfix did not greet within 2s".to_owned()));
+        assert_eq!(
+            Probe::new(address, Metrics::default()).answer().await,
+            Err("Postfix did not greet within 2s".to_owned())
+        );
         serving.abort();
         assert!(serving.await.is_err());
-        assert!(Probe::new(address).answer().await.unwrap_err().starts_with("Postfix does not answer"));
+        assert!(
+            Probe::new(address, Metrics::default())
+                .answer()
+                .await
+                .unwrap_err()
+                .starts_with("Postfix does not answer")
+        );
     }
 
     #[tokio::test]
     async fn an_answer_holds_for_a_moment() {
         let (address, serving) = server(Some("220 a ESMTP\r\n221 Bye\r\n")).await;
-        let probe = Probe::new(address);
+        let probe = Probe::new(address, Metrics::default());
         assert!(probe.answer().await.is_ok());
         serving.abort();
         assert!(serving.await.is_err());
         assert!(probe.answer().await.is_ok());
-        assert!(Probe::new(address).answer().await.is_err());
+        assert!(Probe::new(address, Metrics::default()).answer().await.is_err());
     }
 }

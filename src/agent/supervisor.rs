@@ -18,6 +18,7 @@ use super::config::{self, Mounted};
 use super::http::{self, Refused, State};
 use super::log;
 use super::maps::Maps;
+use super::metrics::Metrics;
 use super::{Error, outage, owners, parameters, postfix};
 use crate::postfix::CONFIG_DIRECTORY;
 
@@ -60,7 +61,7 @@ pub struct RunArguments {
     /// Where the kubelet reads why the container ended
     #[arg(long, env = "VMAIL_TERMINATION_LOG", default_value = "/dev/termination-log")]
     pub termination_log: PathBuf,
-    /// Address for /healthz, /readyz and /status
+    /// Address for /healthz, /readyz, /status and /metrics
     #[arg(long, env = "VMAIL_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
     /// Where Postfix must answer before the pod is ready
@@ -101,8 +102,9 @@ impl Supervisor {
     async fn run(&self) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("signals"))?;
-        let pages =
-            tokio::spawn(http::serve(self.arguments.listen, self.arguments.smtp, self.state.subscribe()));
+        let metrics = Metrics::default();
+        let RunArguments { listen, smtp, .. } = self.arguments;
+        let pages = tokio::spawn(http::serve(listen, smtp, self.state.subscribe(), metrics.clone()));
         let seen = tokio::select! {
             seen = self.first_mounted() => seen?,
             _ = terminate.recv() => return Ok(()),
@@ -110,7 +112,7 @@ impl Supervisor {
         };
         let (mounted, complaint) = seen.usable(None);
         self.prepare(&mounted, None).await?;
-        let (writer, log) = log::pass_on().map_err(Error::system("the log"))?;
+        let (writer, log) = log::pass_on(metrics).map_err(Error::system("the log"))?;
         let mut child = postfix::start(&self.children, &self.arguments.config_directory, writer)?;
         self.running(&mounted, complaint);
         tokio::select! {
@@ -179,7 +181,12 @@ impl Supervisor {
             tracing::error!(error, "a Secret is not used");
             Refused { config_hash: hash.clone(), error }
         });
-        self.state.send_replace(State { config_hash: Some(hash), refused });
+        self.state.send_replace(State {
+            config_hash: Some(hash),
+            refused,
+            taken: Some(std::time::Instant::now()),
+            maps: mounted.maps().map(Into::into),
+        });
     }
 
     /// Takes every changed configuration that Postfix accepts; keeps the old one otherwise.

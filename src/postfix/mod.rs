@@ -30,6 +30,9 @@ pub use text::Error;
 /// Postfix's configuration directory in its pod: the agent writes it, in memory.
 pub const CONFIG_DIRECTORY: &str = "/run/vmail/postfix";
 
+/// Postfix's `queue_directory` in its pod, which is its default.
+pub const QUEUE_DIRECTORY: &str = "/var/spool/postfix";
+
 /// Main parameters, postconf(5).
 pub const MAIN_CF: &str = "main.cf";
 

@@ -1,0 +1,198 @@
+//! What a line of Postfix's log says happened to mail. Pure.
+//!
+//! A line begins with words that no client can write (`... postfix/smtpd[225]: `); what follows may hold addresses and
+//! other servers' texts, which never become a label.
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Event {
+    /// A client connected.
+    Connected,
+    /// A message is in the queue, from a client or made here (a bounce).
+    Received,
+    /// A recipient of a message was dealt with.
+    Handled(Outcome),
+    /// A client was refused.
+    Rejected(Rejection),
+}
+
+/// What became of a message for one recipient.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Outcome {
+    /// It is in the mail store, or another server took it.
+    Delivered,
+    /// It is tried again later.
+    Deferred,
+    /// It can't be delivered, its sender is told.
+    Bounced,
+    /// It was tried for too long, its sender is told.
+    Expired,
+}
+
+/// Why smtpd(8) refused.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Rejection {
+    /// The domain is not ours and the client is no trusted one.
+    RelayDenied,
+    /// Nobody declares the address.
+    UnknownRecipient,
+    /// The mailbox is switched off.
+    MailboxDisabled,
+    /// The message is larger than `message_size_limit`.
+    TooLarge,
+    /// For now: a look-up failed, the queue is full, there are too many clients.
+    Temporary,
+    /// Anything else.
+    Other,
+}
+
+impl Outcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Deferred => "deferred",
+            Self::Bounced => "bounced",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl Rejection {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::RelayDenied => "relay_denied",
+            Self::UnknownRecipient => "unknown_recipient",
+            Self::MailboxDisabled => "mailbox_disabled",
+            Self::TooLarge => "too_large",
+            Self::Temporary => "temporary",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What a line tells of, if it is one of these.
+pub(super) fn event(line: &str) -> Option<Event> {
+    let (head, message) = line.split_once("]: ")?;
+    let program = head.rsplit_once("postfix/")?.1.split('[').next()?;
+    match program {
+        "smtpd" => smtpd(message),
+        "cleanup" => is_queued(message).then_some(Event::Received),
+        "qmgr" => message.contains(", status=expired").then_some(Event::Handled(Outcome::Expired)),
+        _ => delivery(message).map(Event::Handled),
+    }
+}
+
+fn smtpd(message: &str) -> Option<Event> {
+    if message.starts_with("connect from ") {
+        return Some(Event::Connected);
+    }
+    let (_, refusal) = message.split_once(": reject: ")?;
+    let (_, answer) = refusal.split_once("]: ")?;
+    Some(Event::Rejected(rejection(answer)))
+}
+
+/// `554 5.7.1 <someone@example.net>: Relay access denied; from=<...`
+fn rejection(answer: &str) -> Rejection {
+    let words = answer.split("; from=<").next().unwrap_or_default();
+    let words = words.rsplit_once(">: ").map_or(words, |(_, words)| words);
+    if answer.starts_with('4') {
+        Rejection::Temporary
+    } else if words.starts_with("Relay access denied") {
+        Rejection::RelayDenied
+    } else if words.contains("User unknown") {
+        Rejection::UnknownRecipient
+    } else if words.contains("mailbox disabled") {
+        Rejection::MailboxDisabled
+    } else if words.contains("Message size exceeds") {
+        Rejection::TooLarge
+    } else {
+        Rejection::Other
+    }
+}
+
+/// `3F2504E04F89: message-id=<...>`
+fn is_queued(message: &str) -> bool {
+    message.split_once(": ").is_some_and(|(_, words)| words.starts_with("message-id=<"))
+}
+
+/// `3F2504E04F89: to=<...>, relay=virtual, delay=0.01, delays=..., dsn=2.0.0, status=sent (delivered to maildir)`
+fn delivery(message: &str) -> Option<Outcome> {
+    let (_, words) = message.split_once(": to=<")?;
+    let (_, words) = words.split_once(">, relay=").or_else(|| words.split_once(">, orig_to=<"))?;
+    let (_, status) = words.split_once(", status=")?;
+    match status.split(' ').next()? {
+        "sent" => Some(Outcome::Delivered),
+        "deferred" => Some(Outcome::Deferred),
+        "bounced" => Some(Outcome::Bounced),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(program: &str, message: &str) -> Option<Event> {
+        event(&format!("Nov 23 05:13:29 myhost postfix/{program}[225]: {message}\n"))
+    }
+
+    #[test]
+    fn deliveries_are_told_apart() {
+        let delivery = |status: &str| {
+            let line = format!(
+                "3F2504E04F89: to=<alfred@alpha.example.org>, relay=virtual, delay=0.06, delays=0.05/0/0/0.01, dsn=2.0.0, status={status}"
+            );
+            told("virtual", &line)
+        };
+        let handled = |outcome| Some(Event::Handled(outcome));
+        assert_eq!(delivery("sent (delivered to maildir)"), handled(Outcome::Delivered));
+        assert_eq!(delivery("deferred (connect to a: status=sent)"), handled(Outcome::Deferred));
+        assert_eq!(delivery("bounced (unknown user: \"x\")"), handled(Outcome::Bounced));
+        let aliased = "3F25: to=<a@x.org>, orig_to=<b@x.org>, relay=virtual, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent (ok)";
+        assert_eq!(told("virtual", aliased), handled(Outcome::Delivered));
+        let expired = "3F25: from=<a@x.org>, status=expired, returned to sender";
+        assert_eq!(told("qmgr", expired), handled(Outcome::Expired));
+        assert_eq!(told("qmgr", "3F25: from=<a@x.org>, size=321, nrcpt=1 (queue active)"), None);
+    }
+
+    #[test]
+    fn rejections_have_a_reason_from_a_closed_list() {
+        for (words, reason) in [
+            ("554 5.7.1 <someone@elsewhere.net>: Relay access denied", Rejection::RelayDenied),
+            (
+                "550 5.1.1 <nobody@alpha.org>: Recipient address rejected: User unknown in virtual mailbox table",
+                Rejection::UnknownRecipient,
+            ),
+            (
+                "550 5.1.1 <off@alpha.org>: Recipient address rejected: mailbox disabled",
+                Rejection::MailboxDisabled,
+            ),
+            ("552 5.3.4 Message size exceeds fixed limit", Rejection::TooLarge),
+            ("451 4.3.0 <alfred@alpha.org>: Temporary lookup failure", Rejection::Temporary),
+            ("501 5.1.3 <Relay access denied>: Bad recipient address syntax", Rejection::Other),
+        ] {
+            let line = format!(
+                "NOQUEUE: reject: RCPT from unknown[10.0.0.9]: {words}; from=<User unknown@x.org> to=<y> proto=ESMTP helo=<z>"
+            );
+            assert_eq!(told("smtpd", &line), Some(Event::Rejected(reason)), "{words}");
+        }
+    }
+
+    #[test]
+    fn messages_and_clients_are_counted_once() {
+        assert_eq!(told("smtpd", "connect from unknown[10.0.0.9]"), Some(Event::Connected));
+        assert_eq!(told("smtpd", "disconnect from unknown[10.0.0.9] quit=1 commands=1"), None);
+        assert_eq!(told("smtpd", "3F25: client=unknown[10.0.0.9]"), None);
+        assert_eq!(told("cleanup", "3F25: message-id=<a@b>"), Some(Event::Received));
+        assert_eq!(told("master", "daemon started -- version 3.10.13"), None);
+        assert_eq!(event("no line of Postfix"), None);
+    }
+
+    #[test]
+    fn what_a_client_writes_is_no_event() {
+        let line = "warning: non-SMTP command from unknown[10.0.0.9]: postfix/smtpd[1]: connect from x";
+        assert_eq!(told("smtpd", line), None);
+        let line = "3F25: to=<\"x>, status=sent\"@alpha.org>, relay=virtual, dsn=5.1.1, status=bounced (x)";
+        assert_eq!(told("virtual", line), Some(Event::Handled(Outcome::Bounced)));
+    }
+}

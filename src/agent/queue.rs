@@ -1,0 +1,54 @@
+//! Postfix's queue as it lies on the disk: how many messages wait, and where.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The queues that qmgr(8) and pickup(8) know, and hold.
+pub(super) const QUEUES: [&str; 5] = ["maildrop", "incoming", "active", "deferred", "hold"];
+
+/// Messages in one of the [`QUEUES`] below `directory`. One that moves meanwhile may be missed or counted twice.
+///
+/// # Errors
+/// When the queue can't be read; a queue that Postfix has not made yet is empty.
+pub(super) fn messages(directory: &Path, queue: &str) -> io::Result<u64> {
+    match count(&directory.join(queue)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        result => result,
+    }
+}
+
+fn count(directory: &Path) -> io::Result<u64> {
+    let mut messages = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // `hash_queue_names`: deferred mail lies in sub-directories.
+        messages += match entry.file_type() {
+            Ok(kind) if kind.is_dir() => messages_if_there(&entry.path())?,
+            Ok(_) => 1,
+            Err(_) => 0,
+        };
+    }
+    Ok(messages)
+}
+
+fn messages_if_there(directory: &Path) -> io::Result<u64> {
+    messages(directory, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashed_queues_are_counted_and_missing_ones_are_empty() {
+        let queue = tempfile::TempDir::new().unwrap();
+        fs::create_dir_all(queue.path().join("deferred/A")).unwrap();
+        fs::create_dir_all(queue.path().join("active")).unwrap();
+        for file in ["deferred/A/A1", "deferred/A/A2", "deferred/B1", "active/C1"] {
+            fs::write(queue.path().join(file), "").unwrap();
+        }
+        let counts = QUEUES.map(|name| messages(queue.path(), name).unwrap());
+        assert_eq!(counts, [0, 0, 1, 3, 0]);
+    }
+}
