@@ -19,6 +19,9 @@ use crate::postfix::{self, DOMAINS, MAIN_CF, MASTER_CF, MailOwner, maps, owners}
 /// Postfix waits until a file is older than a second before it trusts it; ours are complete when they get their name.
 pub(super) const AGE: Duration = Duration::from_mins(1);
 
+/// Where the kubelet writes the annotation that asks the pod to empty its queue.
+const DRAIN_FILE: &str = "drain";
+
 /// A configuration as it is mounted.
 #[derive(Clone, Eq, PartialEq)]
 pub(super) struct Mounted {
@@ -31,6 +34,8 @@ pub(super) struct Mounted {
     relay_account: Option<(String, String)>,
     /// Directory with the compiled look-up files, where accounts are looked up in files.
     maps: Option<PathBuf>,
+    /// Whether the pod is to take no more mail, and to empty its queue.
+    draining: bool,
 }
 
 impl Mounted {
@@ -63,6 +68,7 @@ impl Mounted {
             certificate: Certificate::Absent,
             relay_account: None,
             maps: None,
+            draining: false,
         })
     }
 
@@ -89,6 +95,17 @@ impl Mounted {
             main_cf.contains(&format!("{}:${}/", type_.as_str(), maps::DIRECTORY_PARAMETER))
         };
         types.into_iter().find(|type_| postfix::looks_up_files(main_cf) && names(type_))
+    }
+
+    /// The same with what the operator asks of this pod: the annotation that the kubelet writes into `pod`.
+    pub(super) fn with_requests(self, pod: &Path) -> Result<Self, Error> {
+        let asked = optional(read(&current(pod)?.join(DRAIN_FILE)))?;
+        Ok(Self { draining: asked.is_some_and(|asked| !asked.trim().is_empty()), ..self })
+    }
+
+    /// Whether the pod is to take no more mail, and to empty its queue.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// Directory with the compiled look-up files, where accounts are looked up in files.
@@ -142,10 +159,11 @@ impl Mounted {
             Certificate::Usable(_) => self.text(MAIN_CF).to_owned(),
             _ => without_certificate(self.text(MAIN_CF)),
         };
-        match &self.maps {
-            Some(directory) => format!("{text}{} = {}\n", maps::DIRECTORY_PARAMETER, directory.display()),
-            None => text,
-        }
+        let maps = self.maps.iter();
+        let maps = maps.map(|directory| format!("{} = {}\n", maps::DIRECTORY_PARAMETER, directory.display()));
+        // master(8) closes its ports and goes on with what is in the queue.
+        let closed = self.draining.then(|| "master_service_disable = inet\n".to_owned());
+        maps.chain(closed).fold(text, |text, line| text + &line)
     }
 
     /// Texts with private keys or passwords at other servers, by file name.

@@ -17,6 +17,7 @@ use tokio::task::JoinError;
 use super::Error;
 use super::metrics::Metrics;
 use super::probe::Probe;
+use super::queue;
 use crate::postfix::QUEUE_DIRECTORY;
 
 /// What runs, and why a newer configuration does not.
@@ -27,6 +28,10 @@ pub(super) struct State {
     pub config_hash: Option<String>,
     /// The last changed configuration, if it was refused; gone when one is taken.
     pub refused: Option<Refused>,
+    /// Whether the pod takes no more mail and empties its queue.
+    pub draining: bool,
+    /// Messages in its queue, told while it empties it.
+    pub queued: Option<u64>,
     /// When the configuration was taken.
     #[serde(skip)]
     pub taken: Option<Instant>,
@@ -80,6 +85,9 @@ pub(super) fn ended(result: Result<std::io::Result<()>, JoinError>) -> Error {
 }
 
 async fn ready(Extracted(pages): Extracted<Pages>) -> (StatusCode, String) {
+    if pages.state.borrow().draining {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the queue is emptied before the pod goes".to_owned());
+    }
     match pages.probe.answer().await {
         Ok(greeting) => (StatusCode::OK, greeting),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
@@ -94,5 +102,10 @@ async fn metrics_page(Extracted(pages): Extracted<Pages>) -> Result<String, Stat
 }
 
 async fn status(Extracted(pages): Extracted<Pages>) -> Json<State> {
-    Json(pages.state.borrow().clone())
+    let mut state = pages.state.borrow().clone();
+    if state.draining {
+        let counted = tokio::task::spawn_blocking(|| queue::all_messages(Path::new(QUEUE_DIRECTORY)));
+        state.queued = counted.await.ok().and_then(Result::ok);
+    }
+    Json(state)
 }

@@ -28,6 +28,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// After a reload the daemons from before end when they are idle: within this time, as a rule.
 const RELOAD_LIMIT: Duration = Duration::from_secs(2);
 
+/// How often the queue of a pod that is to leave is tried.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How long Postfix may take to end; the pod has 30 s.
 const STOP_LIMIT: Duration = Duration::from_secs(25);
 
@@ -55,6 +58,9 @@ pub struct RunArguments {
     /// Where the Secret with the account at the relay host is mounted, if there is one
     #[arg(long, env = "VMAIL_RELAY", default_value = "/etc/vmail/relay")]
     pub relay: PathBuf,
+    /// Where the kubelet writes the pod's annotations
+    #[arg(long, env = "VMAIL_POD", default_value = "/etc/vmail/pod")]
+    pub pod: PathBuf,
     /// Postfix's configuration directory, on memory-backed storage; the agent works beside it
     #[arg(long, env = "VMAIL_CONFIG_DIRECTORY", default_value = CONFIG_DIRECTORY)]
     pub config_directory: PathBuf,
@@ -125,6 +131,7 @@ impl Supervisor {
             result = pages => return Err(http::ended(result)),
             never = self.follow(seen, mounted) => match never {},
             never = self.reload_after_outages(log.outage()) => match never {},
+            never = self.empty_the_queue() => match never {},
             never = self.children.reap() => match never {},
         }
         self.stop(&mut child).await?;
@@ -134,7 +141,8 @@ impl Supervisor {
 
     async fn mounted(&self) -> Result<Mounted, Error> {
         let mounted = Mounted::read(&self.arguments.config, &self.arguments.credentials)?
-            .with_secrets(&self.arguments.tls, &self.arguments.relay)?;
+            .with_secrets(&self.arguments.tls, &self.arguments.relay)?
+            .with_requests(&self.arguments.pod)?;
         match mounted.look_up_files() {
             Some(type_) => Ok(mounted.with_maps(self.maps.directory(&self.children, type_).await?)),
             None => Ok(mounted),
@@ -186,6 +194,8 @@ impl Supervisor {
             refused,
             taken: Some(std::time::Instant::now()),
             maps: mounted.maps().map(Into::into),
+            draining: mounted.is_draining(),
+            queued: None,
         });
     }
 
@@ -246,15 +256,33 @@ impl Supervisor {
         }
     }
 
+    /// Has Postfix try what is in the queue again and again, while the pod is to leave.
+    async fn empty_the_queue(&self) -> Infallible {
+        let mut state = self.state.subscribe();
+        loop {
+            // It fails when there is no state any more, which is not before the agent ends.
+            let _ = state.wait_for(|state| state.draining).await;
+            tracing::info!("the pod is to leave: no more mail is taken, the queue is emptied");
+            while state.borrow().draining {
+                self.flush().await;
+                tokio::time::sleep(FLUSH_INTERVAL).await;
+            }
+        }
+    }
+
+    async fn flush(&self) {
+        if let Err(error) = postfix::flush(&self.children, &self.arguments.config_directory).await {
+            tracing::warn!(%error, "deferred mail not tried again");
+        }
+    }
+
     /// A virtual(8) from before the reload may still have tried to deliver as the owner of before, in vain.
     async fn deliver_to_new_owners(&self, before: &Mounted, now: &Mounted) {
         if before.owners() == now.owners() {
             return;
         }
         tokio::time::sleep(RELOAD_LIMIT).await;
-        if let Err(error) = postfix::flush(&self.children, &self.arguments.config_directory).await {
-            tracing::warn!(%error, "deferred mail not tried again");
-        }
+        self.flush().await;
     }
 
     async fn exchange(&self, mounted: &Mounted, running: &Mounted) -> Result<(), Error> {

@@ -40,6 +40,8 @@ use super::quantity::ByteQuantity;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.database) || !has(self.lookupTables) || self.lookupTables in ['mysql', 'proxy:mysql']")
     .message("leave database out: look-up files need none"))]
+#[x_kube(validation = Rule::new("!has(self.postfix) || !has(self.postfix.replicas) || self.postfix.replicas == 1 || !has(self.mailStore) || !has(self.mailStore.accessModes) || self.mailStore.accessModes.exists(mode, mode != 'ReadWriteOncePod')")
+    .message("write replicas: 1, or accessModes: [ReadWriteMany] (or ReadWriteOnce, on one node): ReadWriteOncePod lets a single pod use the mail store"))]
 pub struct MailServerSpec {
     /// Postfix's `myhostname`: the name that it greets with and that the domains' MX records point to, as in mx1.example.org.
     pub hostname: DomainName,
@@ -288,6 +290,10 @@ pub struct Postfix {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
+    /// Number of Postfix pods, each with its own queue, all with the same mail store. Default: 1. Unless the mail store is `ReadWriteMany` they run on one node. A pod that is one too many empties its queue before it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub replicas: Option<i32>,
     /// Requests and limits of the Postfix container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
@@ -456,6 +462,9 @@ pub struct ReplicaStatus {
     pub name: String,
     /// Hash of the configuration that it runs with; it is the server's `configHash` once a change is taken.
     pub config_hash: String,
+    /// Messages in the queue of a pod that is to go: it goes when there are none. Only such a pod has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<i64>,
 }
 
 /// User and group that own the mail where a `MailServer` names none: the seed's.

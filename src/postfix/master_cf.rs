@@ -2,6 +2,9 @@
 
 /// Debian's services without local(8), which this configuration gives no mail to. Nothing is chrooted: a
 /// jail has no resolver, so the database's host name would not be found.
+///
+/// A proxymap(8) has a connection for each of up to ten tables, and one of them serves many daemons: three hold fewer than
+/// forty connections, however many clients there are. Without a limit ninety clients make it eight and sixty.
 pub(super) const TEXT: &str = "\
 # service type private unpriv chroot wakeup maxproc command
 smtp      inet      n - n - - smtpd
@@ -15,7 +18,7 @@ defer     unix      - - n - 0 bounce
 trace     unix      - - n - 0 bounce
 verify    unix      - - n - 1 verify
 flush     unix      n - n 1000? 0 flush
-proxymap  unix      - - n - - proxymap
+proxymap  unix      - - n - 3 proxymap
 proxywrite unix     - - n - 1 proxymap
 smtp      unix      - - n - - smtp
 relay     unix      - - n - - smtp

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::build::AGENT_PORT;
+use super::drain::is_leaving;
 use super::pods::is_ready;
 use crate::api::Reason;
 use crate::report::Finding;
@@ -30,6 +31,12 @@ pub struct AgentStatus {
     pub config_hash: Option<String>,
     /// The last changed configuration, if Postfix refused it.
     pub refused: Option<Refused>,
+    /// Whether it takes no more mail and empties its queue.
+    #[serde(default)]
+    pub draining: bool,
+    /// Messages in its queue, told while it empties it.
+    #[serde(default)]
+    pub queued: Option<u64>,
 }
 
 /// A configuration that Postfix does not run with.
@@ -42,10 +49,10 @@ pub struct Refused {
     pub error: String,
 }
 
-/// The status of each ready pod's agent, by the pod's name. One that can't be reached, as from outside of the cluster,
+/// The status of the agent of each pod that is ready or leaves, by the pod's name. One that can't be reached, as from outside of the cluster,
 /// is left out: then the pod's readiness alone counts.
 pub async fn statuses(pods: &[Pod]) -> BTreeMap<String, AgentStatus> {
-    let ready = pods.iter().filter(|pod| is_ready(pod));
+    let ready = pods.iter().filter(|pod| is_ready(pod) || is_leaving(pod));
     let asked = ready.map(async |pod| Some((pod.name_any(), status(pod).await?)));
     join_all(asked).await.into_iter().flatten().collect()
 }
@@ -98,7 +105,7 @@ mod tests {
     fn agent(config_hash: &str, refused: Option<(&str, &str)>) -> AgentStatus {
         let refused =
             refused.map(|(hash, error)| Refused { config_hash: hash.to_owned(), error: error.to_owned() });
-        AgentStatus { config_hash: Some(config_hash.to_owned()), refused }
+        AgentStatus { config_hash: Some(config_hash.to_owned()), refused, draining: false, queued: None }
     }
 
     #[test]

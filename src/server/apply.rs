@@ -1,5 +1,6 @@
 //! Objects -> the API server: server-side apply, only where something differs, every request with a time limit.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::build::names::{self, Component};
-use super::build::{CONFIG_HASH_ANNOTATION, DatabaseObjects, Objects, short_hash};
+use super::build::{CONFIG_HASH_ANNOTATION, DRAIN_ANNOTATION, DatabaseObjects, Objects, short_hash};
+use super::drain::is_leaving;
 use super::pods::{PodState, pod_state};
 use super::validate::ValidatedServer;
 use crate::api::FIELD_MANAGER;
@@ -78,8 +80,15 @@ pub async fn apply(
     tables_first: bool,
 ) -> Result<(), Error> {
     // Without `..`, so that an object that is built and not applied doesn't compile.
-    let Objects { config_map, postfix_service, postfix_pods_service, mail_claim, postfix, database } =
-        objects;
+    let Objects {
+        config_map,
+        postfix_service,
+        postfix_pods_service,
+        mail_claim,
+        postfix,
+        postfix_budget,
+        database,
+    } = objects;
     let applier = Applier { client, server };
     if let Some(DatabaseObjects { init_secret, service, stateful_set }) = database {
         applier.ensure(init_secret, keep_nothing).await?;
@@ -95,6 +104,7 @@ pub async fn apply(
     if let Some(claim) = mail_claim {
         applier.create_if_absent(claim).await?;
     }
+    applier.ensure(postfix_budget, keep_nothing).await?;
     applier.ensure(postfix, keep_claim_templates).await
 }
 
@@ -187,6 +197,36 @@ fn contains(live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// The number of Postfix pods that there are to be, as was written last; `None`: there is no `StatefulSet` yet.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn live_replicas(client: &Client, server: &ObjectName) -> Result<Option<i32>, Error> {
+    let api = Api::<StatefulSet>::namespaced(client.clone(), &server.namespace);
+    let name = names::postfix(&server.name);
+    let live = bounded(&format!("StatefulSet {name}"), api.get_opt(&name)).await?;
+    Ok(live.and_then(|live| live.spec?.replicas))
+}
+
+/// Asks the leaving pods to empty their queues, and takes it back from the others.
+///
+/// # Errors
+/// When a pod can't be written; one that is gone is none.
+pub async fn ask_to_leave(client: &Client, pods: &[Pod], leaving: &BTreeSet<String>) -> Result<(), Error> {
+    for pod in pods {
+        let leaves = leaving.contains(&pod.name_any());
+        if leaves == is_leaving(pod) {
+            continue;
+        }
+        let asked = if leaves { Value::from("true") } else { Value::Null };
+        match annotate(client, pod, DRAIN_ANNOTATION, asked).await {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// main.cf as it was handed to Postfix last; `None`: there is none yet.
 ///
 /// # Errors
@@ -250,13 +290,18 @@ pub async fn touch(client: &Client, pods: &[Pod], config_hash: &str) -> Result<(
     Ok(())
 }
 
-/// Annotates a pod, which makes the kubelet look at what is mounted in it.
+/// Annotates a pod (`null` takes the annotation away), which makes the kubelet look at what is mounted in it.
 ///
 /// # Errors
 /// When the pod can't be written.
-pub async fn annotate(client: &Client, pod: &Pod, annotation: &str, hash: &str) -> Result<(), Error> {
+pub async fn annotate(
+    client: &Client,
+    pod: &Pod,
+    annotation: &str,
+    value: impl Into<Value>,
+) -> Result<(), Error> {
     let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let patch = json!({"metadata": {"annotations": {annotation: hash}}});
+    let patch = json!({"metadata": {"annotations": {annotation: value.into()}}});
     bounded(&what(pod), api.patch_metadata(&pod.name_any(), &patch_parameters(), &Patch::Merge(&patch)))
         .await?;
     Ok(())

@@ -14,12 +14,13 @@ pub mod apply;
 pub mod build;
 pub mod credentials;
 pub mod database;
+pub mod drain;
 mod error;
 pub mod pods;
 pub mod status;
 pub mod validate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ use crate::watches::SharedIndex;
 use apply::bounded;
 use build::names::{CONTROLLED_SELECTOR, Component, INSTANCE_LABEL};
 use database::Endpoint;
+use drain::{Drain, drain};
 pub use error::Error;
 use status::Observed;
 use validate::{Images, ValidatedServer};
@@ -196,7 +198,7 @@ struct Made {
 }
 
 async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
-    let validated = validate::validate(server, &context.images)?;
+    let mut validated = validate::validate(server, &context.images)?;
     // What the domains need is not known before all of them are: better late than a configuration that lacks a look-up.
     context.index.complete().await;
     let needs = needs(&context.index.read(), &validated.name);
@@ -206,9 +208,12 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
         Some(_) => Some(accounts::ensure(&context.client, &validated).await?),
         None => None,
     };
+    let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
+    let leaving = leaving(&mut validated, context, &pods).await?;
     let objects = build::build(&validated, &config, accounts.as_ref());
     let tables_first = tables_first(&validated, &config, context).await?;
     Box::pin(apply::apply(&context.client, &validated, objects, tables_first)).await?;
+    apply::ask_to_leave(&context.client, &pods, &leaving).await?;
     if !tables_first {
         let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
         apply::touch(&context.client, &pods, &config.hash).await?;
@@ -219,6 +224,19 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let credentials = credentials::obstacle(&context.client, &validated).await?;
     let shortcoming = credentials::shortcoming(&context.client, &validated).await?;
     Ok(Made { config_hash: config.hash, credentials, shortcoming })
+}
+
+/// The pods that are to empty their queues; until then the server keeps as many replicas as it takes.
+async fn leaving(
+    server: &mut ValidatedServer,
+    context: &Context,
+    pods: &[Pod],
+) -> Result<BTreeSet<String>, Error> {
+    let live = apply::live_replicas(&context.client, &server.name).await?;
+    let agents = agent::statuses(pods).await;
+    let Drain { replicas, leaving } = drain(&server.name.name, server.postfix.replicas, live, &agents);
+    server.postfix.replicas = replicas;
+    Ok(leaving)
 }
 
 /// Whether Postfix would be handed tables of another kind, and these don't have all accounts yet: it would refuse mail for

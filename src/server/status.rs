@@ -49,7 +49,8 @@ impl Observed {
     /// When to look again if nothing happens.
     #[must_use]
     pub fn look_again_after(&self) -> Duration {
-        if self.config.reason == Reason::Pending {
+        let is_draining = self.replicas.values().any(|agent| agent.draining);
+        if self.config.reason == Reason::Pending || is_draining {
             RECHECK_CONFIG
         } else if self.credentials.is_some() || may_be_a_secret(self.config.reason) {
             RECHECK_CREDENTIALS
@@ -78,7 +79,12 @@ pub fn status(server: &MailServer, observed: Observed, now: Timestamp) -> MailSe
         now: now.round(Unit::Second).unwrap_or(now),
     };
     let replica = |(name, agent): (&String, &AgentStatus)| {
-        Some(ReplicaStatus { name: name.clone(), config_hash: agent.config_hash.clone()? })
+        let queued = agent.queued.filter(|_| agent.draining);
+        Some(ReplicaStatus {
+            name: name.clone(),
+            config_hash: agent.config_hash.clone()?,
+            draining: queued.and_then(|queued| i64::try_from(queued).ok()),
+        })
     };
     MailServerStatus {
         replicas: observed.replicas.iter().filter_map(replica).collect(),
@@ -242,7 +248,12 @@ mod tests {
             config_hash: Some("abc".to_owned()),
             replicas: BTreeMap::from([(
                 "myhost-postfix-0".to_owned(),
-                AgentStatus { config_hash: Some("abb".to_owned()), refused: None },
+                AgentStatus {
+                    config_hash: Some("abb".to_owned()),
+                    refused: None,
+                    draining: false,
+                    queued: None,
+                },
             )]),
             credentials: None,
             report: Some(ServerReport {
@@ -353,7 +364,11 @@ mod tests {
     fn the_configuration_that_is_wanted_stands_beside_the_one_that_each_replica_runs() {
         let status = status(&server(None), serving(), at(1));
         assert_eq!(status.config_hash.as_deref(), Some("abc"));
-        let runs = ReplicaStatus { name: "myhost-postfix-0".to_owned(), config_hash: "abb".to_owned() };
+        let runs = ReplicaStatus {
+            name: "myhost-postfix-0".to_owned(),
+            config_hash: "abb".to_owned(),
+            draining: None,
+        };
         assert_eq!(status.replicas, [runs]);
     }
 

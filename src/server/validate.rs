@@ -68,6 +68,8 @@ pub struct ValidatedServer {
 pub struct PostfixWorkload {
     /// Image with Postfix and the agent.
     pub image: String,
+    /// Number of its pods.
+    pub replicas: i32,
     /// Requests and limits of its main container.
     pub resources: Option<ResourceRequirements>,
     /// Kind of the Service that receives SMTP.
@@ -159,6 +161,7 @@ fn postfix_workload(written: api::Postfix, images: &Images) -> PostfixWorkload {
     let service = written.service.unwrap_or_default();
     PostfixWorkload {
         image: written.image.unwrap_or_else(|| images.postfix.clone()),
+        replicas: written.replicas.unwrap_or(1),
         resources: written.resources,
         service_type: service.type_.unwrap_or_default(),
         service_annotations: service.annotations.unwrap_or_default(),
@@ -200,11 +203,24 @@ impl MailVolume {
     }
 }
 
+impl MailVolume {
+    /// Whether pods on several nodes can use it at once. Of a claim that somebody else made it is not known.
+    #[must_use]
+    pub fn many_nodes(&self) -> bool {
+        match self {
+            Self::Existing(_) => false,
+            Self::New(request) => request.access_modes.iter().any(|mode| mode == READ_WRITE_MANY),
+        }
+    }
+}
+
+const READ_WRITE_MANY: &str = "ReadWriteMany";
+
 fn access_modes(written: Option<&[AccessMode]>) -> Vec<String> {
     let name = |mode: &AccessMode| match mode {
         AccessMode::ReadWriteOnce => "ReadWriteOnce".to_owned(),
         AccessMode::ReadWriteOncePod => "ReadWriteOncePod".to_owned(),
-        AccessMode::ReadWriteMany => "ReadWriteMany".to_owned(),
+        AccessMode::ReadWriteMany => READ_WRITE_MANY.to_owned(),
     };
     written.unwrap_or(&[AccessMode::ReadWriteOnce]).iter().map(name).collect()
 }

@@ -226,14 +226,15 @@ fn condition(object: &str, type_: &str) -> String {
 /// Were the loop written, Postfix would answer 451 to the whole message, for its good recipient too.
 /// smtpd(8) remembers for as long as it lives that it would not relay to a domain.
 fn a_domain_that_was_refused_before_is_accepted_soon() {
-    let to = "zoe@zeta.example.org";
+    let to = "zoe@iota.example.org";
     assert_eq!(code(to), 554);
     apply(
-        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: zoe, namespace: mail}, spec: {address: zoe@zeta.example.org}}",
+        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: zoe, namespace: mail}, spec: {address: zoe@iota.example.org}}",
     );
-    declare_domain("zeta.example.org", "active: true");
+    declare_domain("iota.example.org", "active: true");
     let took = await_true(LIMIT, "a domain is accepted that was refused before", || code(to) == 250);
     assert!(took < Duration::from_secs(5), "accepted only after {took:?}");
+    must(&kubectl(&["delete", "mailbox/zoe", "maildomain/iota", "--wait=false"]), "kubectl delete");
 }
 
 fn an_alias_loop_defers_nobody() {

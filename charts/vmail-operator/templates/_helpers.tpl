@@ -36,6 +36,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [""]
   resources: [configmaps, secrets, services]
   verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, create, patch]
 # Look-up files that hold nothing any more.
 - apiGroups: [""]
   resources: [configmaps]

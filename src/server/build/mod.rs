@@ -4,6 +4,7 @@
 
 mod config_map;
 mod database;
+mod disruption;
 pub mod names;
 mod pod;
 mod postfix;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use sha2::{Digest, Sha256};
@@ -35,6 +37,9 @@ pub const AGENT_PORT: i32 = 8080;
 /// Annotation of a Postfix pod: hash of the configuration that it was last asked to look at.
 pub const CONFIG_HASH_ANNOTATION: &str = "vmail.dev/config-hash";
 
+/// Annotation of a Postfix pod that is to empty its queue before it goes.
+pub const DRAIN_ANNOTATION: &str = "vmail.dev/drain";
+
 /// Everything that a server owns, but the account Secrets, which are made once.
 #[derive(Clone, Debug)]
 pub struct Objects {
@@ -48,6 +53,8 @@ pub struct Objects {
     pub mail_claim: Option<PersistentVolumeClaim>,
     /// Postfix with its queue.
     pub postfix: StatefulSet,
+    /// How many of its pods may be taken away at once.
+    pub postfix_budget: PodDisruptionBudget,
     /// The embedded database.
     pub database: Option<DatabaseObjects>,
 }
@@ -73,6 +80,7 @@ pub fn build(server: &ValidatedServer, config: &RenderedConfig, accounts: Option
         postfix_pods_service: services::postfix_pods(server),
         mail_claim: volumes::mail_claim(server),
         postfix: postfix::stateful_set(server),
+        postfix_budget: disruption::budget(server),
         database: embedded.map(|(workload, accounts)| DatabaseObjects {
             init_secret: secrets::init_secret(server, accounts),
             service: services::database(server),

@@ -2,19 +2,21 @@
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath,
+    ConfigMapProjection, ConfigMapVolumeSource, Container, ContainerPort, DownwardAPIVolumeFile,
+    DownwardAPIVolumeSource, HTTPGetAction, KeyToPath, ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
     ProjectedVolumeSource, SecretProjection, SecretVolumeSource, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::disruption;
 use super::names::{self, Component};
 use super::pod::{
     memory_volume, mount, mount_directory, mount_read_only, pod_spec, scratch_volume, seccomp,
     security_context, strings,
 };
-use super::{AGENT_PORT, PASSWORD_KEY, SMTP_PORT, USERNAME_KEY, owned, volumes};
+use super::{AGENT_PORT, DRAIN_ANNOTATION, PASSWORD_KEY, SMTP_PORT, USERNAME_KEY, owned, volumes};
 use crate::postfix::shards::SLOTS;
 use crate::server::database::Endpoint;
 use crate::server::validate::{MailStore, ValidatedServer};
@@ -34,7 +36,7 @@ pub(super) fn stateful_set(server: &ValidatedServer) -> StatefulSet {
     StatefulSet {
         metadata: owned(server, names::postfix(&server.name.name), Component::Postfix),
         spec: Some(StatefulSetSpec {
-            replicas: Some(1),
+            replicas: Some(server.postfix.replicas),
             service_name: Some(names::postfix_pods(&server.name.name)),
             // A pod that never becomes ready would else stand in the way of the one that mends it.
             pod_management_policy: Some("Parallel".to_owned()),
@@ -51,7 +53,7 @@ pub(super) fn stateful_set(server: &ValidatedServer) -> StatefulSet {
 }
 
 fn pod(server: &ValidatedServer) -> PodSpec {
-    PodSpec {
+    let spec = PodSpec {
         security_context: Some(PodSecurityContext {
             seccomp_profile: Some(seccomp()),
             ..PodSecurityContext::default()
@@ -60,7 +62,8 @@ fn pod(server: &ValidatedServer) -> PodSpec {
         containers: vec![run(server)],
         volumes: Some(volumes_of(server)),
         ..pod_spec()
-    }
+    };
+    disruption::place(server, spec)
 }
 
 fn prepare(server: &ValidatedServer) -> Container {
@@ -117,6 +120,7 @@ fn mounts(server: &ValidatedServer) -> Vec<VolumeMount> {
     let optional = optional_secrets(server);
     let mut mounts = vec![
         mount_read_only("config", "/etc/vmail/config"),
+        mount_read_only("pod", "/etc/vmail/pod"),
         mount("run", "/run/vmail"),
         mount("data", "/var/lib/postfix"),
         mount_directory("queue", "/var/spool/postfix", "queue"),
@@ -155,6 +159,7 @@ fn volumes_of(server: &ValidatedServer) -> Vec<Volume> {
     let mut volumes = vec![
         Volume { name: "config".to_owned(), config_map: Some(config), ..Volume::default() },
         server.endpoint.as_ref().map_or_else(|| look_up_files(server), credentials),
+        pod_annotations(),
         memory_volume("run"),
         scratch_volume("data"),
         Volume { name: "mail".to_owned(), persistent_volume_claim: Some(mail), ..Volume::default() },
@@ -173,6 +178,20 @@ fn credentials(endpoint: &Endpoint) -> Volume {
         default_mode: Some(0o400),
     };
     Volume { name: "credentials".to_owned(), projected: Some(source), ..Volume::default() }
+}
+
+/// What the operator asks of this one pod, without a way into it.
+fn pod_annotations() -> Volume {
+    let file = DownwardAPIVolumeFile {
+        path: "drain".to_owned(),
+        field_ref: Some(ObjectFieldSelector {
+            field_path: format!("metadata.annotations['{DRAIN_ANNOTATION}']"),
+            ..ObjectFieldSelector::default()
+        }),
+        ..DownwardAPIVolumeFile::default()
+    };
+    let source = DownwardAPIVolumeSource { items: Some(vec![file]), ..DownwardAPIVolumeSource::default() };
+    Volume { name: "pod".to_owned(), downward_api: Some(source), ..Volume::default() }
 }
 
 /// The look-up files from all `ConfigMap`s that may hold them, in one directory: what is in it is exchanged as a whole.
