@@ -5,7 +5,7 @@ diagnose() {
 	echo "--- pods"
 	kubectl get pods --all-namespaces --output wide || true
 	echo "--- mail objects"
-	kubectl --namespace "$MAIL_NAMESPACE" get mailservers,maildomains,mailboxes,mailaliases || true
+	kubectl --namespace "$MAIL_NAMESPACE" get mailservers,maildomains,mailboxes,mailaliases,mailadmins || true
 	echo "--- conditions of the MailServer"
 	kubectl --namespace "$MAIL_NAMESPACE" get mailserver myhost \
 		-o jsonpath='{range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\n"}{end}' || true

@@ -39,7 +39,7 @@ leave_cluster() {
 	kubectl delete namespace "$SYSTEM_NAMESPACE" --ignore-not-found --timeout=180s
 	# The chart keeps the definitions, because every object goes with them.
 	# shellcheck disable=SC2154 # the project is where the script that sources this file is
-	if [ -z "$(kubectl get mailservers,maildomains,mailboxes,mailaliases --all-namespaces --ignore-not-found -o name)" ]; then
+	if [ -z "$(kubectl get mail --all-namespaces --ignore-not-found -o name)" ]; then
 		kubectl delete --ignore-not-found -f "$project/crds"
 	fi
 }

@@ -4,6 +4,7 @@
 //! ones, and both get the same answer. Identity alias rows, computed maildirs, "the oldest wins" and "only the
 //! namespace that holds the domain" are decided here.
 
+mod admin;
 mod domain;
 pub mod owner;
 
@@ -20,7 +21,7 @@ use crate::tables::{AliasRow, MailboxRow as MailboxTableRow, Row, SharedColumn};
 /// A row that should be in the database.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Want {
-    /// The row; a mailbox's password is empty here and comes from `password`.
+    /// The row; its password is empty here and comes from `password`.
     pub row: Row,
     /// The object that declares it.
     pub object: ObjectId,
@@ -28,7 +29,7 @@ pub struct Want {
     pub uid: Box<str>,
     /// What happens to the row when the object goes.
     pub policy: DeletionPolicy,
-    /// Where the password of a mailbox comes from; `None`: nobody can log in.
+    /// Where the password of a mailbox or an admin comes from; `None`: nobody can log in.
     pub password: Option<PasswordWant>,
     /// Whether targets that others put into `goto` stay: so for the identity row of a mailbox.
     pub keep_foreign_targets: bool,
@@ -87,17 +88,25 @@ pub struct Desired {
     pub verdicts: Vec<Verdict>,
     /// uid of an object that can't have what it declares now: rows that it owns stay as they are.
     pub kept: Option<Box<str>>,
-    /// uid of an object that declares what would defer mail: rows that it owns go, whatever its deletion policy says.
+    /// uid of an object that declares what would defer mail or what it may not have any more: rows that it owns go, whatever its deletion policy says.
     pub withdrawn: Option<Box<str>>,
 }
 
 /// What should be under `key`, and nothing for a key that another server serves.
 #[must_use]
 pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
-    match (index.server_of(key.domain()), index.server(server)) {
-        (Some(serving), Some(row)) if serving == server => served(index, row, key),
+    match (index.server(server), key) {
+        (Some(_), Key::Admin(username)) => admin::served(index, server, username),
+        (Some(row), Key::Domain(_)) if serves(index, server, key) => domain::served(index, row, key),
+        (Some(row), Key::Address(address)) if serves(index, server, key) => {
+            served_address(index, row, key, address)
+        }
         _ => Desired::default(),
     }
+}
+
+fn serves(index: &Index, server: &ObjectName, key: &Key) -> bool {
+    index.server_of(key.domain()) == Some(server)
 }
 
 /// The domains that `server` receives (`virtual`) or relays (`relay`) mail for, each with its class.
@@ -113,9 +122,12 @@ pub fn domain_classes(index: &Index, server: &ObjectName) -> Vec<String> {
     rows.filter_map(class).collect()
 }
 
-/// The verdicts on a key that no server serves.
+/// The verdicts on a key that no server serves; of an admin's, on those objects that none serves.
 #[must_use]
 pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
+    if let Key::Admin(username) = key {
+        return admin::unserved(index, username);
+    }
     if index.server_of(key.domain()).is_some() {
         return Vec::new();
     }
@@ -138,19 +150,13 @@ fn claims<'a>(index: &'a Index, key: &Key) -> &'a [Claim] {
     index.entry(key.domain()).map_or(&[], |entry| match key {
         Key::Domain(_) => entry.domain_claims(),
         Key::Address(address) => entry.claims(address.local_part()),
+        Key::Admin(_) => &[],
     })
 }
 
 /// A `MailDomain` is judged under its domain, not under its catch-all's key.
 fn speaks_for(claim: &Claim, key: &Key) -> bool {
     (claim.object.kind == Kind::Domain) == matches!(key, Key::Domain(_))
-}
-
-fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
-    match key {
-        Key::Domain(_) => domain::served(index, server, key),
-        Key::Address(address) => served_address(index, server, key, address),
-    }
 }
 
 /// The claim that gets an address.
@@ -230,6 +236,7 @@ fn uid(index: &Index, object: &ObjectId) -> Option<Box<str>> {
         Kind::Domain => &index.domain(&object.name)?.meta,
         Kind::Mailbox => &index.mailbox(&object.name)?.meta,
         Kind::Alias => &index.alias(&object.name)?.meta,
+        Kind::Admin => &index.admin(&object.name)?.meta,
     };
     Some(meta.uid.clone())
 }
@@ -252,7 +259,7 @@ fn alias_want(index: &Index, object: &ObjectId, address: &Address) -> Option<Wan
             let row = index.domain(&object.name)?;
             (&row.meta, &row.catch_all, None, row.active, row.policy)
         }
-        Kind::Mailbox => return None,
+        Kind::Mailbox | Kind::Admin => return None,
     };
     Some(Want {
         row: Row::Alias(AliasRow {
@@ -271,6 +278,15 @@ fn alias_want(index: &Index, object: &ObjectId, address: &Address) -> Option<Wan
     })
 }
 
+/// The password that an object refers to, with the version that its Secret has now.
+fn password_want(index: &Index, object: &ObjectId, source: Option<&PasswordSource>) -> Option<PasswordWant> {
+    let source = source?;
+    let namespace = object.name.namespace.clone();
+    let secret = ObjectName { namespace: namespace.clone(), name: source.reference().name.as_str().into() };
+    let version = index.secret_version(&secret).map(Into::into);
+    Some(PasswordWant { namespace, source: source.clone(), version })
+}
+
 /// The columns that are named.
 fn named<const N: usize>(columns: [(SharedColumn, bool); N]) -> Vec<SharedColumn> {
     columns.into_iter().filter(|(_, named)| *named).map(|(column, _)| column).collect()
@@ -285,17 +301,7 @@ fn mailbox_wants(
     forwards: bool,
 ) -> Vec<Want> {
     let address = &row.address;
-    let password = row.password.as_deref().map(|source| {
-        let secret = ObjectName {
-            namespace: object.name.namespace.clone(),
-            name: source.reference().name.as_str().into(),
-        };
-        PasswordWant {
-            namespace: secret.namespace.clone(),
-            source: source.clone(),
-            version: index.secret_version(&secret).map(Into::into),
-        }
-    });
+    let password = password_want(index, object, row.password.as_deref());
     let want = |row_wanted: Row, named| Want {
         row: row_wanted,
         object: object.clone(),

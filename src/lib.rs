@@ -6,7 +6,7 @@
 //! watch events -> index -> desired -> plan -> store -> status
 //! ```
 //!
-//! * [`api`]: what users write, the schema of the four kinds.
+//! * [`api`]: what users write, the schema of the five kinds.
 //! * [`index`], [`routing`], [`desired`], [`plan`]: the thinking. Pure; no clock, no IO, no client.
 //! * [`scheme`]: which schemes of password hashes are weak. Pure.
 //! * [`store`]: the only SQL.

@@ -12,22 +12,22 @@ use kube::{Api, Client};
 use crate::api::{PasswordScheme, Reason};
 use crate::desired::PasswordWant;
 use crate::index::rows::PasswordSource;
-use crate::plan::ResolvedPassword;
+use crate::plan::{ResolvedPassword, RowId};
 
 /// Longest hash that fits `PostfixAdmin`'s column.
 const MAX_HASH: usize = 255;
 
-/// A mailbox that needs its password.
+/// A row that needs its password.
 pub struct Request<'a> {
-    /// Primary key of its row.
-    pub username: &'a str,
+    /// The row, of a mailbox or an admin.
+    pub row: RowId,
     /// Where the password comes from.
     pub want: &'a PasswordWant,
     /// The hash that is stored now: kept where the plain text still fits it.
     pub stored: Option<&'a str>,
 }
 
-/// Fetches the Secrets that the requests name, each once, and gives a hash or a reason for each username.
+/// Fetches the Secrets that the requests name, each once, and gives a hash or a reason for each row.
 ///
 /// # Errors
 /// When the API server doesn't answer; a Secret or key that isn't there is an answer, not an error.
@@ -35,7 +35,7 @@ pub async fn resolve(
     client: &Client,
     scheme: PasswordScheme,
     requests: &[Request<'_>],
-) -> Result<BTreeMap<String, ResolvedPassword>, kube::Error> {
+) -> Result<BTreeMap<RowId, ResolvedPassword>, kube::Error> {
     let mut secrets: BTreeMap<(&str, &str), Option<Secret>> = BTreeMap::new();
     let mut resolved = BTreeMap::new();
     for request in requests {
@@ -56,7 +56,7 @@ pub async fn resolve(
             answer(&source, scheme, stored.as_deref(), exists, value.as_ref())
         });
         let answer = answer.await.unwrap_or_else(|_| refused(&request.want.source, "can't be hashed"));
-        resolved.insert(request.username.to_owned(), answer);
+        resolved.insert(request.row.clone(), answer);
     }
     Ok(resolved)
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod fingerprint;
 mod log;
+mod obstacle;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,12 +73,16 @@ pub struct Terms<'a> {
     pub drift: Drift,
     /// Columns that the database's tables don't have.
     pub absent: &'a [(Table, SharedColumn)],
+    /// What the database lacks to hold admins, as in `table admin`: an old `PostfixAdmin`'s.
+    pub lacking: &'a [String],
+    /// Whether the set loop with this id still has its `MailServer`.
+    pub is_served: &'a dyn Fn(&str) -> bool,
     /// Whether the object with this uid exists and can't be parsed: its rows are left alone.
     pub is_unreadable: &'a dyn Fn(&str) -> bool,
     /// Keys whose deletion is held back.
     pub held: &'a BTreeSet<Key>,
-    /// Passwords by username, for those wants that [`needs_password`].
-    pub passwords: &'a BTreeMap<String, ResolvedPassword>,
+    /// Passwords for those wants that [`needs_password`].
+    pub passwords: &'a BTreeMap<RowId, ResolvedPassword>,
 }
 
 /// What is to be done, in one transaction.
@@ -128,9 +133,9 @@ impl Plan {
 pub fn needs_password(want: &Want, current: &Current) -> bool {
     let Some(PasswordWant { version: Some(_), .. }) = &want.password else { return false };
     let id = (want.row.table(), want.row.key().to_owned());
-    match (current.rows.get(&id), current.owners.get(&id)) {
-        (Some(Row::Mailbox(row)), Some(owner)) => {
-            owner.desired != fingerprint(want) || owner.password != password_fingerprint(&row.password)
+    match (current.rows.get(&id).and_then(Row::password), current.owners.get(&id)) {
+        (Some(password), Some(owner)) => {
+            owner.desired != fingerprint(want) || owner.password != password_fingerprint(password)
         }
         _ => true,
     }
@@ -178,7 +183,7 @@ impl KeyPlanner<'_> {
                 }
             }
         }
-        for table in Table::ALL {
+        for &table in self.key.tables() {
             if !desired.wants.iter().any(|want| want.row.table() == table) {
                 self.remove(table, desired.withdrawn.as_deref());
             }
@@ -190,61 +195,24 @@ impl KeyPlanner<'_> {
     }
 
     fn belongs_to_unreadable(&self) -> bool {
-        let owners = Table::ALL.into_iter().filter_map(|table| self.current.owners.get(&self.id(table)));
-        owners.into_iter().any(|owner| (self.terms.is_unreadable)(&owner.object_uid))
+        let mut owners = self.owners();
+        owners.any(|owner| (self.terms.is_unreadable)(&owner.object_uid))
     }
 
     /// Whether the object with this uid owns every row under the key that anybody owns.
     fn is_all_of(&self, uid: &str) -> bool {
-        Table::ALL
-            .into_iter()
-            .filter_map(|table| self.current.owners.get(&self.id(table)))
-            .all(|owner| owner.object_uid == uid)
+        self.owners().all(|owner| owner.object_uid == uid)
+    }
+
+    fn owners(&self) -> impl Iterator<Item = &OwnerRow> {
+        self.key.tables().iter().filter_map(|table| self.current.owners.get(&self.id(*table)))
     }
 
     /// What is kept and gone all the same (somebody removed it) is not made anew.
     fn forget_lost(&mut self) {
-        let ids = Table::ALL.map(|table| self.id(table)).into_iter();
-        let owned = ids.filter(|id| self.current.owners.contains_key(id));
+        let ids: Vec<RowId> = self.key.tables().iter().map(|table| self.id(*table)).collect();
+        let owned = ids.into_iter().filter(|id| self.current.owners.contains_key(id));
         self.plan.disowned.extend(owned.filter(|id| !self.current.rows.contains_key(id)));
-    }
-
-    /// Why the rows of this key can't be written, if so: none of them is written then.
-    fn blocked(&self, wants: &[Want]) -> Option<(Reason, String)> {
-        wants.iter().find_map(|want| {
-            let id = self.id(want.row.table());
-            match (self.current.rows.get(&id), self.current.owners.get(&id)) {
-                (_, Some(owner)) => self.blocked_by_owner(owner),
-                (Some(row), None) => self.blocked_by_row(row),
-                (None, None) => None,
-            }
-        })
-    }
-
-    fn blocked_by_owner(&self, owner: &OwnerRow) -> Option<(Reason, String)> {
-        let foreign = owner
-            .server
-            .split_once('/')
-            .is_none_or(|(installation, _)| installation != self.terms.installation);
-        foreign.then(|| {
-            let message = format!("{} of another cluster ({}) owns this row", owner.object, owner.server);
-            (Reason::Conflict, message)
-        })
-    }
-
-    fn blocked_by_row(&self, row: &Row) -> Option<(Reason, String)> {
-        let message = format!(
-            "the table {} has a row {} that was not declared: set existingRows: Adopt on the MailServer, or remove the row",
-            row.table().as_str(),
-            self.key.as_str()
-        );
-        (self.terms.existing_rows == ExistingRows::Fail).then_some((Reason::RowExists, message))
-    }
-
-    fn tell_blocked(desired: &mut Desired, (reason, message): (Reason, String)) {
-        if let Some(object) = desired.wants.first().map(|want| want.object.clone()) {
-            correct(&mut desired.verdicts, Verdict::new(&object, reason, message));
-        }
     }
 
     fn write(&mut self, want: &Want) -> Option<Verdict> {
@@ -266,26 +234,29 @@ impl KeyPlanner<'_> {
             named: named.chain(maildir_is_ours.then_some(MAILDIR)).collect::<Vec<_>>().join(","),
         };
         let mut verdict = None;
-        let mut row = match (&want.row, current) {
-            (Row::Mailbox(row), current) => {
-                let current = current.and_then(as_mailbox);
-                let (password, written, missing) = self.password(want, current, owner);
-                if written {
-                    ownership.password = password_fingerprint(&password);
+        let mut row = want.row.clone();
+        if let Some(stored) = row.password_mut() {
+            let (password, written, missing) = self.password(want, current.and_then(Row::password), owner);
+            if written {
+                ownership.password = password_fingerprint(&password);
+            }
+            verdict = missing;
+            *stored = password;
+        }
+        match (&mut row, current) {
+            (Row::Mailbox(row), _) => {
+                if let Some(maildir) = kept_maildir {
+                    maildir.clone_into(&mut row.maildir);
                 }
-                verdict = missing;
-                let maildir = kept_maildir.unwrap_or(&row.maildir).to_owned();
-                Row::Mailbox(MailboxRow { password, maildir, ..row.clone() })
             }
             (Row::Alias(row), current) => {
                 ownership.goto.clone_from(&row.goto);
-                match current.and_then(as_alias) {
-                    Some(current) if want.keep_foreign_targets => Row::Alias(merge(row, current, owner)),
-                    _ => Row::Alias(row.clone()),
+                if let Some(current) = current.and_then(as_alias).filter(|_| want.keep_foreign_targets) {
+                    *row = merge(row, current, owner);
                 }
             }
-            (row, _) => row.clone(),
-        };
+            _ => {}
+        }
         if let Some(current) = current {
             self.keep_shared_columns(want, &mut row, current, owner);
         }
@@ -335,21 +306,20 @@ impl KeyPlanner<'_> {
     fn password(
         &self,
         want: &Want,
-        current: Option<&MailboxRow>,
+        current: Option<&str>,
         owner: Option<&OwnerRow>,
     ) -> (String, bool, Option<Verdict>) {
         let locked = || LOCKED_PASSWORD.to_owned();
         let Some(source) = &want.password else {
             // Without a reference the password is the database's own; one that came from a Secret goes with its reference.
-            let was_ours = |row: &MailboxRow| {
-                owner.is_some_and(|owner| owner.password == password_fingerprint(&row.password))
-            };
-            let kept = current.filter(|row| !was_ours(row)).map(|row| row.password.clone());
-            return (kept.unwrap_or_else(locked), false, None);
+            let was_ours =
+                |hash: &str| owner.is_some_and(|owner| owner.password == password_fingerprint(hash));
+            let kept = current.filter(|hash| !was_ours(hash));
+            return (kept.map_or_else(locked, str::to_owned), false, None);
         };
-        let resolved = self.terms.passwords.get(want.row.key()).cloned();
+        let resolved = self.terms.passwords.get(&self.id(want.row.table())).cloned();
         match (resolved, &source.version, current) {
-            (None, Some(_), Some(current)) => (current.password.clone(), true, None),
+            (None, Some(_), Some(current)) => (current.to_owned(), true, None),
             (resolved, _, _) => {
                 let absent = || ResolvedPassword::secret_not_found(&source.source.reference().name);
                 match resolved.unwrap_or_else(absent) {
@@ -366,7 +336,7 @@ impl KeyPlanner<'_> {
     fn weak_password(&self, want: &Want) -> Option<Warning> {
         let Some(PasswordWant { source: PasswordSource::Hash(_), .. }) = want.password else { return None };
         let id = self.id(want.row.table());
-        let current = self.current.rows.get(&id).and_then(as_mailbox);
+        let current = self.current.rows.get(&id).and_then(Row::password);
         let (hash, from_secret, _) = self.password(want, current, self.current.owners.get(&id));
         let scheme = from_secret.then(|| weakness(&hash)).flatten()?;
         let message = format!(

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::api::{FIELD_MANAGER, MailAlias, MailDomain, Mailbox, Reason};
+use crate::api::{FIELD_MANAGER, MailAdmin, MailAlias, MailDomain, Mailbox, Reason};
 use crate::desired::{Verdict, maildir};
 use crate::index::Index;
 use crate::index::rows::{Kind, Meta, ObjectId, READY, SeenStatus, WARNING, status_fingerprint};
@@ -170,6 +170,11 @@ impl Statuses {
             Kind::Mailbox => {
                 Api::<Mailbox>::namespaced(client, namespace).patch_status(name, &parameters, &patch).await?;
             }
+            Kind::Admin => {
+                Api::<MailAdmin>::namespaced(client, namespace)
+                    .patch_status(name, &parameters, &patch)
+                    .await?;
+            }
             Kind::Alias => {
                 Api::<MailAlias>::namespaced(client, namespace)
                     .patch_status(name, &parameters, &patch)
@@ -228,6 +233,7 @@ impl WantedStatus {
                 let fields = json!({"maildir": maildir, "server": server});
                 Some(Self::new(&row.meta, verdict, fields, (&maildir, &server)))
             }
+            Kind::Admin => Some(Self::new(&index.admin(name)?.meta, verdict, json!({}), ())),
             Kind::Alias => {
                 let row = index.alias(name)?;
                 let server = index.server_of(row.address.domain()).filter(|_| is_served(verdict.reason));

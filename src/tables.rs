@@ -3,6 +3,8 @@
 //! Pure data: what each column means, and nothing of how it is read or written ([`crate::store`]) or chosen
 //! ([`crate::desired`]).
 
+use std::collections::BTreeSet;
+
 use crate::api::DeletionPolicy;
 
 /// A table whose rows we manage.
@@ -18,11 +20,14 @@ pub enum Table {
     Alias,
     /// Users and groups that own the mail of a domain or a mailbox, where they are not the server's: a table of our own.
     Id,
+    /// Those who may log in to `PostfixAdmin`; what they manage, which is in `domain_admins`, belongs to the row.
+    Admin,
 }
 
 impl Table {
     /// All of them, in the order in which rows are written; deletions go the other way.
-    pub const ALL: [Self; 5] = [Self::Domain, Self::AliasDomain, Self::Mailbox, Self::Alias, Self::Id];
+    pub const ALL: [Self; 6] =
+        [Self::Domain, Self::AliasDomain, Self::Mailbox, Self::Alias, Self::Id, Self::Admin];
 
     /// The table's name, and the value of `vmail_owner.table_name`.
     #[must_use]
@@ -33,16 +38,7 @@ impl Table {
             Self::Mailbox => "mailbox",
             Self::Alias => "alias",
             Self::Id => "vmail_id",
-        }
-    }
-
-    /// Whether a primary key of it can look so: with `@`, or without.
-    #[must_use]
-    pub fn may_hold(self, key: &str) -> bool {
-        match self {
-            Self::Domain | Self::AliasDomain => !key.contains('@'),
-            Self::Mailbox | Self::Alias => key.contains('@'),
-            Self::Id => true,
+            Self::Admin => "admin",
         }
     }
 
@@ -195,6 +191,35 @@ pub struct IdRow {
     pub gid: i32,
 }
 
+/// In `domain_admins`: every domain. `PostfixAdmin` has a row of this name in the table domain as well, which is its own.
+pub const ALL_DOMAINS: &str = "ALL";
+
+/// A row of `admin`, with the domains that `domain_admins` gives it.
+#[derive(Clone, Eq, PartialEq)]
+pub struct AdminRow {
+    /// Primary key, an address.
+    pub username: String,
+    /// Hash, with or without a `{SCHEME}` prefix. Secret: no `Debug` shows it.
+    pub password: String,
+    /// Whether every domain and every other admin is managed: `PostfixAdmin` looks here and for [`ALL_DOMAINS`].
+    pub superadmin: bool,
+    /// Whether login is allowed.
+    pub active: bool,
+    /// The domains that are managed, or [`ALL_DOMAINS`] alone.
+    pub domains: BTreeSet<String>,
+}
+
+impl std::fmt::Debug for AdminRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminRow")
+            .field("username", &self.username)
+            .field("superadmin", &self.superadmin)
+            .field("active", &self.active)
+            .field("domains", &self.domains)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A row of any of the tables.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Row {
@@ -208,6 +233,8 @@ pub enum Row {
     Alias(AliasRow),
     /// Of `vmail_id`.
     Id(IdRow),
+    /// Of `admin` and `domain_admins`.
+    Admin(AdminRow),
 }
 
 impl Row {
@@ -220,6 +247,7 @@ impl Row {
             Self::Mailbox(_) => Table::Mailbox,
             Self::Alias(_) => Table::Alias,
             Self::Id(_) => Table::Id,
+            Self::Admin(_) => Table::Admin,
         }
     }
 
@@ -255,7 +283,27 @@ impl Row {
             Self::AliasDomain(row) => Some(&mut row.active),
             Self::Mailbox(row) => Some(&mut row.active),
             Self::Alias(row) => Some(&mut row.active),
+            Self::Admin(row) => Some(&mut row.active),
             Self::Id(_) => None,
+        }
+    }
+
+    /// Its password hash; `None` for a table that has no such column.
+    #[must_use]
+    pub fn password(&self) -> Option<&str> {
+        match self {
+            Self::Mailbox(row) => Some(&row.password),
+            Self::Admin(row) => Some(&row.password),
+            _ => None,
+        }
+    }
+
+    /// Its password hash, to be changed; `None` for a table that has no such column.
+    pub fn password_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Mailbox(row) => Some(&mut row.password),
+            Self::Admin(row) => Some(&mut row.password),
+            _ => None,
         }
     }
 
@@ -268,6 +316,7 @@ impl Row {
             Self::Mailbox(row) => &row.username,
             Self::Alias(row) => &row.address,
             Self::Id(row) => &row.key,
+            Self::Admin(row) => &row.username,
         }
     }
 }

@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::api::{MailAlias, MailDomain, MailServer, Mailbox};
+use crate::api::{MailAdmin, MailAlias, MailDomain, MailServer, Mailbox};
 use crate::index::Index;
 use crate::object::ObjectName;
 
@@ -60,6 +60,11 @@ impl World {
         let mailbox: Mailbox = object(namespace, name, created, &spec);
         self.index.apply_mailbox(ObjectName::of(&mailbox), (&mailbox).into());
         assert_eq!(mailbox.name_any(), name);
+    }
+
+    pub(crate) fn admin(&mut self, namespace: &str, name: &str, created: i64, spec: Value) {
+        let admin: MailAdmin = object(namespace, name, created, &spec);
+        self.index.apply_admin(ObjectName::of(&admin), (&admin).into());
     }
 
     pub(crate) fn alias(&mut self, namespace: &str, name: &str, created: i64, spec: Value) {

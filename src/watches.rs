@@ -16,7 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as channel;
 
-use crate::api::{MailAlias, MailDomain, MailServer, Mailbox};
+use crate::api::{MailAdmin, MailAlias, MailDomain, MailServer, Mailbox};
 use crate::index::Index;
 use crate::index::rows::{Kind, ObjectId, ServerRow};
 use crate::object::ObjectName;
@@ -32,7 +32,7 @@ struct Shared {
 }
 
 /// How many watches there are: nothing is planned before each has delivered its first full list.
-const WATCHES: usize = 6;
+const WATCHES: usize = 7;
 
 impl Default for SharedIndex {
     fn default() -> Self {
@@ -94,6 +94,7 @@ pub async fn run(client: Client, namespace: Option<String>, index: SharedIndex) 
         follow(stream::<DeserializeGuard<MailDomain>>(&scope), Accounts(Kind::Domain), index.clone()),
         follow(stream::<DeserializeGuard<Mailbox>>(&scope), Accounts(Kind::Mailbox), index.clone()),
         follow(stream::<DeserializeGuard<MailAlias>>(&scope), Accounts(Kind::Alias), index.clone()),
+        follow(stream::<DeserializeGuard<MailAdmin>>(&scope), Accounts(Kind::Admin), index.clone()),
         follow(stream::<PartialObjectMeta<Secret>>(&scope), Secrets, index.clone()),
         follow_namespaces(&scope, index),
     );
@@ -259,6 +260,7 @@ macro_rules! account_sink {
 account_sink!(MailDomain, apply_domain);
 account_sink!(Mailbox, apply_mailbox);
 account_sink!(MailAlias, apply_alias);
+account_sink!(MailAdmin, apply_admin);
 
 struct Secrets;
 

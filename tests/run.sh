@@ -141,7 +141,7 @@ store_on() {
 	tier "database server $1 (Debian $2)" make_database "$@"
 	[ "$LAST_STATUS" -eq 0 ] || return 0
 	tier "integration tests: store on $1" env VMAIL_DATABASE_ROOT="$DATABASES/$1" \
-		cargo test --locked --test integration -- store:: postfixadmin:: store_faults:: stateful::
+		cargo test --locked --test integration -- store:: store_admins:: postfixadmin:: store_faults:: stateful::
 }
 
 needs_own_cluster() {

@@ -19,6 +19,8 @@ pub fn plan_keys(index: &Index, keys: &[Key], current: &Current) -> Plan {
         existing_rows: ExistingRows::Fail,
         drift: Drift::Correct,
         absent: &[],
+        lacking: &[],
+        is_served: &|_| true,
         is_unreadable: &|_| false,
         held: &BTreeSet::new(),
         passwords: &BTreeMap::new(),

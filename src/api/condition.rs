@@ -10,7 +10,7 @@ pub enum Reason {
     Synced,
     /// The object is accepted and its rows have not been written yet.
     Pending,
-    /// No `MailDomain` declares the domain of the address.
+    /// No `MailDomain` declares the domain of the address, or one that an admin is to manage.
     UnknownDomain,
     /// The `MailServer` that `serverRef` names does not exist.
     UnknownServer,
@@ -40,7 +40,7 @@ pub enum Reason {
     SecretInvalid,
     /// The database can't be reached or refuses the account.
     DatabaseUnavailable,
-    /// The database is reached and is not one that can be used.
+    /// The database is reached and is not one that can be used, or not for this object.
     DatabaseInvalid,
     /// Rows that somebody else had changed were corrected (an event, never a condition).
     DriftCorrected,

@@ -1,4 +1,4 @@
-//! What the user writes: the four kinds of `vmail.dev/v1alpha1` and the texts in them.
+//! What the user writes: the five kinds of `vmail.dev/v1alpha1` and the texts in them.
 //!
 //! This room holds schemas, the rules that the API server enforces with them (CEL, patterns), and the parsers of
 //! the small texts (addresses, domains, sizes) that enforce the same rules once more when an object is read: an
@@ -8,6 +8,7 @@
 pub mod address;
 pub mod condition;
 pub mod limits;
+pub mod mail_admin;
 pub mod mail_alias;
 pub mod mail_domain;
 pub mod mail_server;
@@ -18,6 +19,7 @@ pub mod quantity;
 
 pub use address::{Address, AliasAddress, DomainName, ParseError};
 pub use condition::{Reason, condition};
+pub use mail_admin::{MailAdmin, MailAdminSpec, MailAdminStatus};
 pub use mail_alias::{MailAlias, MailAliasSpec, MailAliasStatus};
 pub use mail_domain::{MailDomain, MailDomainSpec, MailDomainStatus};
 pub use mail_server::{MailServer, MailServerSpec, MailServerStatus};
@@ -41,7 +43,7 @@ pub const FIELD_MANAGER: &str = "vmail-operator";
 /// # Errors
 /// When a derived definition can't be written as JSON and read back, which a unit test rules out.
 pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
-    [MailServer::crd(), MailDomain::crd(), Mailbox::crd(), MailAlias::crd()]
+    [MailServer::crd(), MailDomain::crd(), Mailbox::crd(), MailAlias::crd(), MailAdmin::crd()]
         .into_iter()
         .map(without_null)
         .collect()
@@ -116,7 +118,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_definition_without_null() {
         let crds = super::crds().unwrap();
-        assert_eq!(crds.len(), 4);
+        assert_eq!(crds.len(), 5);
         assert!(!serde_json::to_string(&crds).unwrap().contains("nullable"));
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn obstacle(index: &Index, server: &ServerRow, object: &ObjectId) -> 
     let ids = match object.kind {
         Kind::Domain => index.domain(&object.name)?.ids,
         Kind::Mailbox => index.mailbox(&object.name)?.ids,
-        Kind::Alias => return None,
+        Kind::Alias | Kind::Admin => return None,
     };
     let uid = ids.uid.filter(|uid| *uid < server.minimum_uid)?;
     let message = format!(
@@ -66,6 +66,7 @@ pub fn owners(index: &Index, name: &ObjectName) -> Vec<MailOwner> {
                 owners.entry(format!("{}/", address.domain())).or_insert(resolved(domain, server.owner));
                 owners.insert(maildir(server, address), owner);
             }
+            Key::Admin(_) => {}
         }
     }
     owners.into_iter().map(|(path, (uid, gid))| MailOwner { path, uid, gid }).collect()

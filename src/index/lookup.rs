@@ -19,6 +19,7 @@ impl Index {
             Kind::Domain => self.domains.keys().cloned().collect(),
             Kind::Mailbox => self.mailboxes.keys().cloned().collect(),
             Kind::Alias => self.aliases.keys().cloned().collect(),
+            Kind::Admin => self.admins.rows.keys().cloned().collect(),
         };
         names.extend(self.unreadable.keys().filter(|id| id.kind == kind).map(|id| id.name.clone()));
         names
@@ -139,7 +140,7 @@ impl Index {
     #[must_use]
     pub fn keys_of(&self, server: &ObjectName) -> Vec<Key> {
         let domains = self.by_domain.iter().filter(|(domain, _)| self.server_of(domain) == Some(server));
-        domains.flat_map(|(domain, entry)| entry.keys(domain)).collect()
+        domains.flat_map(|(domain, entry)| entry.keys(domain)).chain(self.admin_keys_of(server)).collect()
     }
 
     /// The keys of all domains that `server` serves, in order.
@@ -169,7 +170,7 @@ impl Index {
     pub fn may_have(&self, claim: &Claim, (holder, row): (&ObjectId, &DomainRow)) -> bool {
         match claim.object.kind {
             Kind::Domain => claim.object == *holder,
-            Kind::Mailbox | Kind::Alias => {
+            Kind::Mailbox | Kind::Alias | Kind::Admin => {
                 self.domain_admits(&holder.name, row, &claim.object.name.namespace)
             }
         }

@@ -8,12 +8,13 @@ use crate::api::DomainName;
 use crate::object::ObjectName;
 
 impl Index {
-    pub(super) fn mark_domains_naming(&mut self, server: &ObjectName) {
+    pub(super) fn mark_all_naming(&mut self, server: &ObjectName) {
         let domains: BTreeSet<_> =
             self.domains.values().filter(|row| row.server == *server).map(|row| row.domain.clone()).collect();
         for domain in domains {
             self.mark_domain(domain.as_str());
         }
+        self.mark_admins_naming(server);
     }
 
     /// The status of a `MailDomain` counts the addresses in it.
@@ -41,6 +42,9 @@ impl Index {
     }
 
     pub(super) fn mark(&mut self, key: Key) {
+        if let Key::Admin(username) = &key {
+            return self.mark_admin(username);
+        }
         match self.server_of(key.domain()).cloned() {
             Some(server) => {
                 if matches!(key, Key::Domain(_)) || self.configured.contains_key(&key) {
@@ -67,6 +71,7 @@ impl Index {
         for (alias, _) in aliases.cloned().unwrap_or_default() {
             self.mark(Key::Domain(alias));
         }
+        self.mark_admins_of(domain);
         self.mark_ways_into(domain);
         let Some(entry) = self.by_domain.get_mut(domain) else { return };
         entry.forget_allotment();
@@ -97,6 +102,7 @@ impl Index {
                     Kind::Domain => self.domains.get(&object.name).map(|row| row.domain.catch_all()),
                     Kind::Mailbox => self.mailboxes.get(&object.name).map(|row| row.address.clone()),
                     Kind::Alias => self.aliases.get(&object.name).map(|row| row.address.clone()),
+                    Kind::Admin => None,
                 };
                 if let Some(address) = key {
                     self.mark(Key::Address(address));

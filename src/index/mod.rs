@@ -3,6 +3,7 @@
 //! Pure: no client, no clock, no database. Rooms that watch call `apply_*` and `remove_*`; the set loops take the
 //! touched keys with [`Index::take_work`] and ask [`crate::desired`] what should stand there.
 
+mod admins;
 mod claims;
 mod key;
 mod limits;
@@ -26,6 +27,7 @@ pub use work::Work;
 
 use crate::api::DomainName;
 use crate::object::ObjectName;
+use admins::Admins;
 use namespaces::Namespaces;
 use targets::Targets;
 
@@ -36,6 +38,7 @@ pub struct Index {
     domains: HashMap<ObjectName, DomainRow>,
     mailboxes: HashMap<ObjectName, MailboxRow>,
     aliases: HashMap<ObjectName, AliasRow>,
+    admins: Admins,
     by_domain: BTreeMap<Arc<str>, DomainEntry>,
     namespaces: Namespaces,
     alias_domains: HashMap<DomainName, BTreeSet<(DomainName, ObjectName)>>,
@@ -64,22 +67,22 @@ impl Index {
         }
         let admits_others = old.is_none_or(|old| old.allowed != row.allowed);
         if admits_others {
-            self.mark_domains_naming(name);
+            self.mark_all_naming(name);
         }
         self.servers.insert(name.clone(), row);
         self.work.entry(name.clone()).or_default().all = true;
         if admits_others {
-            self.mark_domains_naming(name);
+            self.mark_all_naming(name);
         }
     }
 
     /// A `MailServer` is gone; its domains wait for another of that name.
     pub fn remove_server(&mut self, name: &ObjectName) {
         if self.servers.contains_key(name) {
-            self.mark_domains_naming(name);
+            self.mark_all_naming(name);
             self.servers.remove(name);
             self.work.remove(name);
-            self.mark_domains_naming(name);
+            self.mark_all_naming(name);
         }
     }
 
@@ -101,12 +104,16 @@ impl Index {
             })
             .map(|(_, row)| row.domain.clone())
             .collect();
+        let admins = self.admins_affected(namespace, answers_otherwise);
         for domain in &affected {
             self.mark_domain(domain.as_str());
         }
         self.namespaces.set(namespace, labels);
         for domain in &affected {
             self.mark_domain(domain.as_str());
+        }
+        for username in &admins {
+            self.mark_admin(username);
         }
     }
 
@@ -219,17 +226,21 @@ impl Index {
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
-            if let Some(users) = self.secret_users.get_mut(&secret) {
-                users.remove(&key);
-                if users.is_empty() {
-                    self.secret_users.remove(&secret);
-                }
-            }
+            self.forget_secret_user(&secret, &key);
         }
         self.mark(key.clone());
         self.forget_configured(&key, name);
         self.disclaim(&row.address, &ObjectId { kind: Kind::Mailbox, name: name.clone() });
         Some(row)
+    }
+
+    fn forget_secret_user(&mut self, secret: &ObjectName, key: &Key) {
+        if let Some(users) = self.secret_users.get_mut(secret) {
+            users.remove(key);
+            if users.is_empty() {
+                self.secret_users.remove(secret);
+            }
+        }
     }
 
     /// A `MailAlias` appeared or changed.
@@ -290,10 +301,11 @@ impl Index {
             Kind::Domain => self.remove_domain(&id.name),
             Kind::Mailbox => self.remove_mailbox(&id.name),
             Kind::Alias => self.remove_alias(&id.name),
+            Kind::Admin => self.remove_admin(&id.name),
         }
     }
 
-    /// A Secret appeared or changed: the mailboxes that refer to it are touched.
+    /// A Secret appeared or changed: the mailboxes and admins that refer to it are touched.
     pub fn apply_secret(&mut self, name: ObjectName, version: Box<str>) {
         if self.secret_versions.get(&name) != Some(&version) {
             self.mark_secret_users(&name);
@@ -314,6 +326,7 @@ impl Index {
             Kind::Domain => self.domains.get_mut(&id.name).map(|row| &mut row.meta),
             Kind::Mailbox => self.mailboxes.get_mut(&id.name).map(|row| &mut row.meta),
             Kind::Alias => self.aliases.get_mut(&id.name).map(|row| &mut row.meta),
+            Kind::Admin => self.admins.rows.get_mut(&id.name).map(|row| &mut row.meta),
         };
         if let Some(meta) = meta {
             meta.status = status;

@@ -2,10 +2,14 @@
 //!
 //! A hundred thousand of them must fit in a few tens of megabytes, so a row drops what only the API server needs.
 
+mod admin;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
+
+pub use admin::AdminRow;
 
 use super::namespaces::Allowed;
 use crate::api::limits::Limits;
@@ -27,6 +31,8 @@ pub enum Kind {
     Mailbox,
     /// `MailAlias`
     Alias,
+    /// `MailAdmin`
+    Admin,
 }
 
 impl Kind {
@@ -37,6 +43,7 @@ impl Kind {
             Self::Domain => "MailDomain",
             Self::Mailbox => "Mailbox",
             Self::Alias => "MailAlias",
+            Self::Admin => "MailAdmin",
         }
     }
 }
@@ -303,6 +310,11 @@ pub enum PasswordSource {
 }
 
 impl PasswordSource {
+    /// Of an object that names at most one of the two.
+    fn of(plain: Option<&SecretKeyReference>, hash: Option<&SecretKeyReference>) -> Option<Box<Self>> {
+        hash.cloned().map(Self::Hash).or(plain.cloned().map(Self::Plain)).map(Box::new)
+    }
+
     /// The Secret and key, whatever is in it.
     #[must_use]
     pub fn reference(&self) -> &SecretKeyReference {
@@ -343,13 +355,14 @@ impl From<&Mailbox> for MailboxRow {
         let seen = object.status.as_ref().map_or_else(SeenStatus::default, |status| {
             SeenStatus::of(status.observed_generation, &status.conditions, (&status.maildir, &status.server))
         });
-        let plain = spec.password_secret_key_ref.clone().map(PasswordSource::Plain);
-        let hash = spec.password_hash_secret_key_ref.clone().map(PasswordSource::Hash);
         Self {
             meta: Meta::of(object, seen),
             address: spec.address.clone(),
             display_name: spec.display_name.as_deref().map(Into::into),
-            password: hash.or(plain).map(Box::new),
+            password: PasswordSource::of(
+                spec.password_secret_key_ref.as_ref(),
+                spec.password_hash_secret_key_ref.as_ref(),
+            ),
             quota: spec.quota.map(|quota| quota.0),
             ids: Ids { uid: spec.uid, gid: spec.gid },
             active: spec.active.unwrap_or(true),
@@ -426,7 +439,7 @@ macro_rules! row {
     )*};
 }
 
-row!(DomainRow, MailboxRow, AliasRow);
+row!(DomainRow, MailboxRow, AliasRow, AdminRow);
 
 #[cfg(test)]
 pub(crate) mod tests {

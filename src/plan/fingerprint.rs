@@ -36,6 +36,10 @@ pub fn fingerprint(want: &Want) -> String {
             parts.push(&row.key);
             parts.extend(owner.iter().map(String::as_str));
         }
+        Row::Admin(row) => {
+            parts.extend([&*row.username, flag(row.superadmin), flag(row.active)]);
+            parts.extend(row.domains.iter().map(String::as_str));
+        }
         Row::Alias(row) => parts.extend([&*row.address, &row.goto, &row.description, flag(row.active)]),
     }
     parts.extend(want.named.iter().map(|column| column.as_str()));

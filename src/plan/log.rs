@@ -8,7 +8,7 @@ use crate::tables::{Row, Table};
 /// A row of `PostfixAdmin`'s table log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LogRow {
-    /// Domain of the changed row.
+    /// Domain of the changed row; `admin` for one of the table admin.
     pub domain: String,
     /// One of the actions that `PostfixAdmin`'s viewlog page knows.
     pub action: &'static str,
@@ -20,7 +20,9 @@ impl LogRow {
     /// `None` for our own table, of which `PostfixAdmin` knows nothing.
     pub(super) fn of(change: Change, table: Table, key: &Key) -> Option<Self> {
         let action = action(change, table)?;
-        Some(Self { domain: key.domain().to_owned(), action, data: key.as_str().to_owned() })
+        // PostfixAdmin logs the deletion of an admin so.
+        let domain = if table == Table::Admin { "admin" } else { key.domain() };
+        Some(Self { domain: domain.to_owned(), action, data: key.as_str().to_owned() })
     }
 }
 
@@ -60,6 +62,9 @@ fn action(change: Change, table: Table) -> Option<&'static str> {
         (Change::State, Table::AliasDomain) => "edit_alias_domain_state",
         (Change::State, Table::Mailbox) => "edit_mailbox_state",
         (Change::State, Table::Alias) => "edit_alias_state",
+        (Change::Create, Table::Admin) => "create_admin",
+        (Change::Edit | Change::State, Table::Admin) => "edit_admin",
+        (Change::Delete, Table::Admin) => "delete_admin",
         (Change::Delete, Table::Domain) => "delete_domain",
         (Change::Delete, Table::AliasDomain) => "delete_alias_domain",
         (Change::Delete, Table::Mailbox) => "delete_mailbox",

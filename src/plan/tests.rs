@@ -1,3 +1,5 @@
+mod admins;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -36,13 +38,15 @@ struct Planned {
 
 fn terms(existing_rows: ExistingRows) -> Terms<'static> {
     static HELD: BTreeSet<Key> = BTreeSet::new();
-    static PASSWORDS: BTreeMap<String, ResolvedPassword> = BTreeMap::new();
+    static PASSWORDS: BTreeMap<RowId, ResolvedPassword> = BTreeMap::new();
     Terms {
         installation: "cluster",
         server: SERVER,
         existing_rows,
         drift: Drift::Correct,
         absent: &[],
+        lacking: &[],
+        is_served: &|_| true,
         is_unreadable: &|_| false,
         held: &HELD,
         passwords: &PASSWORDS,
@@ -65,7 +69,7 @@ fn plan_keys(
 }
 
 fn all_keys(world: &World, current: &Current) -> BTreeSet<Key> {
-    let owned = current.owners.keys().filter_map(|(_, key)| Key::from_row(key));
+    let owned = current.owners.keys().filter_map(|(table, key)| Key::of_row(*table, key));
     world.index.keys_of(&myhost()).into_iter().chain(owned).collect()
 }
 
@@ -368,10 +372,8 @@ fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
     world.index.apply_secret(ObjectName::new("mail", "hashes"), "1".into());
     assert!(needs(&world, &current));
     let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
-    let passwords = BTreeMap::from([(
-        "alfred@alpha.example.org".to_owned(),
-        ResolvedPassword::Hash("82fU0EHEzA6wo".into()),
-    )]);
+    let id = (Table::Mailbox, "alfred@alpha.example.org".to_owned());
+    let passwords = BTreeMap::from([(id, ResolvedPassword::Hash("82fU0EHEzA6wo".into()))]);
     let terms = Terms { passwords: &passwords, ..terms(ExistingRows::Fail) };
     let written = plan(&mut wanted, &current, &terms);
     apply(&mut current, &written);
@@ -393,7 +395,8 @@ fn a_weak_hash_is_told_at_every_pass_and_goes_with_its_secret() {
     let give = |world: &World, current: &mut Current, hash: &str| {
         let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
         let hash = ResolvedPassword::Hash(hash.into());
-        let passwords = BTreeMap::from([("alfred@alpha.example.org".to_owned(), hash)]);
+        let id = (Table::Mailbox, "alfred@alpha.example.org".to_owned());
+        let passwords = BTreeMap::from([(id, hash)]);
         let written =
             plan(&mut wanted, current, &Terms { passwords: &passwords, ..terms(ExistingRows::Fail) });
         apply(current, &written);
@@ -433,6 +436,8 @@ enum Step {
     RemoveMailbox { namespace: bool, name: u8 },
     RemoveAlias { namespace: bool, name: u8 },
     RemoveDomain { name: u8 },
+    Admin { namespace: bool, name: u8, username: u8, manages: u8, policy: u8 },
+    RemoveAdmin { namespace: bool, name: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -449,7 +454,11 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         1 => any::<bool>().prop_map(|admitted| Step::Namespace { admitted }),
         1 => (any::<bool>(), n.clone()).prop_map(|(namespace, name)| Step::RemoveMailbox { namespace, name }),
-        1 => (any::<bool>(), n).prop_map(|(namespace, name)| Step::RemoveAlias { namespace, name }),
+        1 => (any::<bool>(), n.clone()).prop_map(|(namespace, name)| Step::RemoveAlias { namespace, name }),
+        2 => (any::<bool>(), n.clone(), 0..2u8, 0..8u8, 0..3u8).prop_map(
+            |(namespace, name, username, manages, policy)| Step::Admin { namespace, name, username, manages, policy }
+        ),
+        1 => (any::<bool>(), n).prop_map(|(namespace, name)| Step::RemoveAdmin { namespace, name }),
         1 => (0..3u8).prop_map(|name| Step::RemoveDomain { name }),
     ]
 }
@@ -544,12 +553,37 @@ fn take(world: &mut World, step: &Step) {
         Step::RemoveDomain { name } => ["a", "b"].into_iter().for_each(|suffix| {
             world.index.remove_domain(&ObjectName::new("mail", &format!("d{name}{suffix}")));
         }),
+        Step::Admin { namespace: tenant, name, username, manages, policy } => {
+            let domains = ["alpha.example.org", "beta.example.org", "elsewhere.org"].into_iter().enumerate();
+            let domains: Vec<_> =
+                domains.filter(|(bit, _)| manages & (1 << bit) != 0).map(|(_, domain)| domain).collect();
+            let usernames = ["a@alpha.example.org", "boss@nowhere.org"];
+            let policies = ["Delete", "Disable", "Retain"];
+            let manages = if manages == 0 { json!({"superAdmin": true}) } else { json!({"domains": domains}) };
+            let mut spec = json!({
+                "serverRef": {"name": "myhost", "namespace": "mail"},
+                "username": usernames[usize::from(username)],
+                "deletionPolicy": policies[usize::from(policy)],
+            });
+            spec.as_object_mut().unwrap().extend(manages.as_object().unwrap().clone());
+            world.admin(namespace(tenant), &format!("x{name}-{username}"), i64::from(name), spec);
+        }
+        Step::RemoveAdmin { namespace: tenant, name } => (0..2).for_each(|username| {
+            world.index.remove_admin(&ObjectName::new(namespace(tenant), &format!("x{name}-{username}")));
+        }),
     }
 }
 
-fn world_after(steps: &[Step]) -> World {
+/// A server that admits a tenant by its labels.
+fn open_server() -> World {
     let mut world = World::default();
-    world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
+    let selector = json!({"from": "Selector", "selector": {"matchLabels": {"mail": "yes"}}});
+    world.server("mail", "myhost", json!({"hostname": "myhost.example.org", "allowedNamespaces": selector}));
+    world
+}
+
+fn world_after(steps: &[Step]) -> World {
+    let mut world = open_server();
     for step in steps {
         take(&mut world, step);
     }
@@ -583,7 +617,7 @@ proptest! {
             prop_assert_eq!(current.rows.get(id), Some(row), "a row that nobody declared is left alone");
         }
         for (id, owner) in &current.owners {
-            let key = Key::from_row(&id.1).unwrap();
+            let key = Key::of_row(id.0, &id.1).unwrap();
             let wanted = desired(&world.index, &myhost(), &key);
             let want = wanted.wants.iter().find(|want| want.row.table() == id.0);
             let owning = want.map(|want| &*want.uid).or(wanted.kept.as_deref());
@@ -600,8 +634,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..40),
         strangers in prop::collection::vec(any::<bool>(), 5),
     ) {
-        let mut world = World::default();
-        world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
+        let mut world = open_server();
         world.index.take_work(&myhost());
         let mut current = strangers_rows(&strangers);
         let mut said = BTreeMap::new();

@@ -125,6 +125,11 @@ impl From<&Row> for ToldRow {
             Row::Id(row) => {
                 vec![("row_key", row.key.clone()), ("uid", row.uid.to_string()), ("gid", row.gid.to_string())]
             }
+            Row::Admin(row) => vec![
+                ("username", row.username.clone()),
+                ("superadmin", flag(row.superadmin)),
+                ("active", flag(row.active)),
+            ],
             Row::Alias(row) => vec![
                 ("address", row.address.clone()),
                 ("goto", row.goto.clone()),

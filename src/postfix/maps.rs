@@ -182,7 +182,7 @@ fn own_entry(row: &Row) -> Result<Vec<Entry>, Refusal> {
             let key = if key.contains('@') { key.clone() } else { format!("@{key}") };
             Ok(vec![entry(Map::Uid, &key, &uid.to_string()), entry(Map::Gid, &key, &gid.to_string())])
         }
-        Row::Domain(_) | Row::Alias(_) => Ok(Vec::new()),
+        Row::Domain(_) | Row::Alias(_) | Row::Admin(_) => Ok(Vec::new()),
     }
 }
 

@@ -113,6 +113,7 @@ impl<'a> Router<'a> {
                 let row = self.index.domain(name).filter(|row| row.active)?;
                 (row.domain.catch_all(), row.catch_all.iter().collect())
             }
+            Kind::Admin => return None,
         };
         (!targets.is_empty()).then_some(Row { claim, address, targets })
     }

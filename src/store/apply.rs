@@ -7,9 +7,9 @@ use super::columns::Columns;
 use super::dialect::Dialect;
 use super::names::Names;
 use super::statement::{pieces, placeholders};
-use super::{Arguments, Error, Store};
+use super::{Arguments, Error, Store, grants};
 use crate::plan::{LogRow, Plan, RowId};
-use crate::tables::{OwnerRow, Row, Table};
+use crate::tables::{AdminRow, OwnerRow, Row, Table};
 
 /// The user that the table log names; `PostfixAdmin` writes `user (address)`.
 const LOG_USER: &str = "vmail-operator (operator)";
@@ -42,6 +42,10 @@ impl Store {
                 write(&mut transaction, &writer, table, writing, &rows).await?;
             }
         }
+        let admins = plan.inserts.iter().chain(&plan.updates).filter_map(as_admin).collect::<Vec<_>>();
+        grants::write(&mut transaction, &self.names, &self.columns, &admins).await?;
+        let gone = plan.deletes.iter().filter(|(table, _)| *table == Table::Admin);
+        grants::delete(&mut transaction, &self.names, gone.map(|(_, username)| username.as_str())).await?;
         for table in Table::ALL.into_iter().rev() {
             let keys: Vec<&RowId> = plan.deletes.iter().filter(|id| id.0 == table).collect();
             delete(&mut transaction, &self.names, table, &keys).await?;
@@ -109,6 +113,7 @@ fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)>
             &["username", "password", "name", "maildir", "quota", "local_part", "domain", "active"]
         }
         Table::Id => &["row_key", "uid", "gid"],
+        Table::Admin => &["username", "password", "superadmin", "active"],
         Table::Alias => &["address", "goto", "domain", "description", "active"],
     };
     let bound = bound.iter().map(|column| (*column, "?"));
@@ -148,12 +153,20 @@ async fn write(
     Ok(())
 }
 
+fn as_admin(row: &Row) -> Option<&AdminRow> {
+    match row {
+        Row::Admin(row) => Some(row),
+        _ => None,
+    }
+}
+
 /// Bytes of a row's long columns; the others are covered by a constant.
 fn size(row: &Row) -> usize {
     let long = match row {
         Row::Alias(row) => row.goto.len(),
         Row::Mailbox(row) => row.password.len() + row.maildir.len(),
         Row::Domain(row) => row.description.len(),
+        Row::Admin(row) => row.password.len(),
         Row::AliasDomain(_) | Row::Id(_) => 0,
     };
     long + 1024
@@ -185,6 +198,13 @@ fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<
             query.bind(&row.domain).bind(row.active)
         }
         Row::Id(row) => query.bind(&row.key).bind(row.uid).bind(row.gid),
+        Row::Admin(row) => {
+            let mut query = query.bind(&row.username).bind(&row.password);
+            if columns.has("admin", "superadmin") {
+                query = query.bind(row.superadmin);
+            }
+            query.bind(row.active)
+        }
         Row::Alias(row) => {
             let mut query = query.bind(&row.address).bind(&row.goto).bind(&row.domain);
             if columns.has("alias", "description") {
@@ -204,7 +224,7 @@ async fn delete(
     let key = match table {
         Table::Domain => "domain",
         Table::AliasDomain => "alias_domain",
-        Table::Mailbox => "username",
+        Table::Mailbox | Table::Admin => "username",
         Table::Alias => "address",
         Table::Id => "row_key",
     };

@@ -29,6 +29,10 @@ const REQUIRED: [(Table, &[&str]); 4] = [
     (Table::Alias, &["address", "goto", "domain", "active"]),
 ];
 
+/// Columns without which there are no admins. `admin.superadmin` is younger: before it only `domain_admins` said so.
+const REQUIRED_FOR_ADMINS: [(&str, &[&str]); 2] =
+    [("admin", &["username", "password", "active"]), ("domain_admins", &["username", "domain", "active"])];
+
 /// The columns that are there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Columns(BTreeSet<(String, String)>);
@@ -54,18 +58,28 @@ impl Columns {
 
     /// Refuses tables that lack something, with everything that they lack.
     pub(super) fn check(&self) -> Result<(), Error> {
+        let required = REQUIRED.map(|(table, columns)| (table.as_str(), columns));
+        let missing = self.missing(&required, Some(Table::AliasDomain.as_str()));
+        if missing.is_empty() { Ok(()) } else { Err(Error::Unfit(missing)) }
+    }
+
+    /// What is missing to hold admins. Mail does without.
+    pub(super) fn lacking_for_admins(&self) -> Vec<String> {
+        self.missing(&REQUIRED_FOR_ADMINS, None)
+    }
+
+    fn missing(&self, required: &[(&str, &[&str])], optional: Option<&str>) -> Vec<String> {
         let tables = self.tables();
         let mut missing = Vec::new();
-        for (table, columns) in REQUIRED {
-            let table = table.as_str();
+        for &(table, columns) in required {
             if tables.contains(table) {
                 let columns = columns.iter().filter(|column| !self.has(table, column));
                 missing.extend(columns.map(|column| format!("column {table}.{column}")));
-            } else if table != Table::AliasDomain.as_str() {
+            } else if optional != Some(table) {
                 missing.push(format!("table {table}"));
             }
         }
-        if missing.is_empty() { Ok(()) } else { Err(Error::Unfit(missing)) }
+        missing
     }
 
     /// Optional columns that an object may name and the tables don't have.

@@ -7,6 +7,7 @@
 mod apply;
 mod columns;
 mod dialect;
+mod grants;
 mod names;
 mod read;
 mod schema;
@@ -161,6 +162,12 @@ impl Store {
     #[must_use]
     pub fn absent_columns(&self) -> Vec<(Table, SharedColumn)> {
         self.columns.absent()
+    }
+
+    /// What the database lacks to hold admins, as in `table admin`; empty where it can.
+    #[must_use]
+    pub fn lacking_for_admins(&self) -> Vec<String> {
+        self.columns.lacking_for_admins()
     }
 
     /// Asks the server whether the connection still works.

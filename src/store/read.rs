@@ -1,18 +1,18 @@
 //! Reads what is in the tables under given keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::statement::{padded, placeholders};
-use super::{Arguments, Error, Store};
+use super::{Arguments, Error, Store, grants};
 use crate::api::DeletionPolicy;
 use crate::index::Key;
 use crate::plan::{Current, RowId};
 use crate::report::Counts;
-use crate::tables::{AliasDomainRow, AliasRow, DomainRow, IdRow, MailboxRow, OwnerRow, Row, Table};
+use crate::tables::{AdminRow, AliasDomainRow, AliasRow, DomainRow, IdRow, MailboxRow, OwnerRow, Row, Table};
 
 /// The keys and policies of the rows that a server owns: enough to see what has to go.
 pub type OwnedKeys = BTreeMap<Key, DeletionPolicy>;
@@ -25,13 +25,21 @@ impl Store {
     pub async fn read(&mut self, keys: &[&Key]) -> Result<Current, Error> {
         let mut current = Current::default();
         let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-        let asked = Table::ALL.into_iter().filter(|table| *table != Table::Id || self.ids_in_use);
-        for table in asked.collect::<Vec<_>>() {
-            let keys: Vec<&str> = texts.iter().copied().filter(|key| table.may_hold(key)).collect();
+        for table in Table::ALL.into_iter().filter(|table| self.is_asked(*table)).collect::<Vec<_>>() {
+            let held = keys.iter().filter(|key| key.tables().contains(&table));
+            let keys: Vec<&str> = held.map(|key| key.as_str()).collect();
             self.read_rows(table, &keys, &mut current.rows).await?;
         }
         self.read_owners(&texts, &mut current.owners).await?;
         Ok(current)
+    }
+
+    fn is_asked(&self, table: Table) -> bool {
+        match table {
+            Table::Id => self.ids_in_use,
+            Table::Admin => self.columns.lacking_for_admins().is_empty(),
+            _ => true,
+        }
     }
 
     async fn read_rows(
@@ -46,6 +54,9 @@ impl Store {
                 let row = row_of(table, &row)?;
                 rows.insert((table, row.key().to_owned()), row);
             }
+        }
+        if table == Table::Admin {
+            grants::read(&mut self.connection, &self.names, &self.columns, keys, rows).await?;
         }
         Ok(())
     }
@@ -69,6 +80,10 @@ impl Store {
                 optional("local_part", "SUBSTRING_INDEX(username, '@', 1)")
             ),
             Table::Id => format!("SELECT row_key, uid, gid FROM {name} WHERE row_key IN ({keys})"),
+            Table::Admin => format!(
+                "SELECT username, password, {}, active <> 0 FROM {name} WHERE username IN ({keys})",
+                optional("superadmin", "0")
+            ),
             Table::Alias => format!(
                 "SELECT address, goto, domain, {}, active <> 0 FROM {name} WHERE address IN ({keys})",
                 optional("description", "''")
@@ -104,11 +119,12 @@ impl Store {
     /// [`Error::Database`] when the connection breaks.
     pub async fn owned_keys(&mut self, server: &str) -> Result<OwnedKeys, Error> {
         let mut keys = OwnedKeys::new();
-        let sql = format!("SELECT row_key, policy FROM {} WHERE server = ?", self.names.owner());
+        let sql = format!("SELECT table_name, row_key, policy FROM {} WHERE server = ?", self.names.owner());
         let mut found = sqlx::query(AssertSqlSafe(sql)).bind(server).fetch(&mut self.connection);
         while let Some(row) = found.try_next().await? {
-            let (key, policy): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            if let Some(key) = Key::from_row(&key) {
+            let (table, key, policy): (String, String, String) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            if let Some(key) = Table::from_name(&table).and_then(|table| Key::of_row(table, &key)) {
                 keys.insert(key, DeletionPolicy::from_stored(&policy));
             }
         }
@@ -133,7 +149,7 @@ impl Store {
 }
 
 /// A statement for `size` keys; the last key fills the places that `chunk` leaves.
-fn asking<'q>(sql: String, chunk: &[&'q str], size: usize) -> Arguments<'q> {
+pub(super) fn asking<'q>(sql: String, chunk: &[&'q str], size: usize) -> Arguments<'q> {
     let places = chunk.iter().chain(std::iter::repeat(&chunk[chunk.len() - 1])).take(size);
     places.fold(sqlx::query(AssertSqlSafe(sql)), |query, key| query.bind(*key))
 }
@@ -168,6 +184,13 @@ fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
             local_part: row.try_get(5)?,
             domain: row.try_get(6)?,
             active: flag(7)?,
+        }),
+        Table::Admin => Row::Admin(AdminRow {
+            username: key,
+            password: row.try_get(1)?,
+            superadmin: flag(2)?,
+            active: flag(3)?,
+            domains: BTreeSet::new(),
         }),
         Table::Id => Row::Id(IdRow { key, uid: row.try_get(1)?, gid: row.try_get(2)? }),
         Table::Alias => Row::Alias(AliasRow {

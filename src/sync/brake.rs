@@ -70,7 +70,7 @@ pub(super) struct Held {
 impl Held {
     /// A sentence with the number and three examples.
     pub(super) fn message(&self) -> String {
-        let examples = self.keys.iter().take(3).map(Key::as_str).collect::<Vec<_>>().join(", ");
+        let examples = self.keys.iter().take(3).map(Key::to_string).collect::<Vec<_>>().join(", ");
         format!(
             "{} deletions are held back, {examples} among them: if they are meant, annotate the MailServer with {}={}",
             self.keys.len(),
@@ -104,7 +104,8 @@ pub(super) fn is_released(deletions: &BTreeSet<Key>, server: &ServerRow) -> bool
 }
 
 fn hash(deletions: &BTreeSet<Key>) -> String {
-    digest(&deletions.iter().map(Key::as_str).collect::<Vec<_>>())
+    let names: Vec<String> = deletions.iter().map(Key::to_string).collect();
+    digest(&names.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::index::Key;
 use crate::plan::RowId;
+use crate::tables::Table;
 
 /// Rows that differ from what is declared and are left as they are.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -13,8 +14,9 @@ impl Drifted {
     /// Takes over what a comparison of `keys` found; gives what was not known before.
     pub(super) fn update(&mut self, keys: &[Key], found: &[RowId]) -> Vec<RowId> {
         let known = std::mem::take(&mut self.0);
-        let compared: BTreeSet<&str> = keys.iter().map(Key::as_str).collect();
-        self.0.extend(known.iter().filter(|(_, key)| !compared.contains(key.as_str())).cloned());
+        let compared: BTreeSet<(Table, &str)> =
+            keys.iter().flat_map(|key| key.tables().iter().map(|table| (*table, key.as_str()))).collect();
+        self.0.extend(known.iter().filter(|(table, key)| !compared.contains(&(*table, key))).cloned());
         self.0.extend(found.iter().cloned());
         found.iter().filter(|id| !known.contains(*id)).cloned().collect()
     }
@@ -52,7 +54,6 @@ fn examples<'a>(rows: impl IntoIterator<Item = &'a RowId>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::Table;
 
     fn row(key: &str) -> RowId {
         (Table::Alias, key.to_owned())

@@ -41,6 +41,8 @@ pub(super) struct Passes<'a> {
     server_id: String,
     store: Store,
     absent: Vec<(Table, SharedColumn)>,
+    /// What the database lacks to hold admins.
+    lacking: Vec<String>,
     /// Keys under which this server owns rows, as of the last full comparison and corrected since.
     owned: usize,
     counts: Counts,
@@ -61,6 +63,7 @@ impl<'a> Passes<'a> {
             server,
             server_id,
             absent: store.absent_columns(),
+            lacking: store.lacking_for_admins(),
             store,
             owned: 0,
             counts: Counts::default(),
@@ -139,13 +142,13 @@ impl<'a> Passes<'a> {
         if gone.len() + self.recent_deletions() > self.minimum() {
             let gone_keys: Vec<&Key> = gone.iter().collect();
             let current = self.store.read(&gone_keys).await?;
-            let deleted: BTreeSet<&str> = current
+            let deleted: BTreeSet<Key> = current
                 .owners
                 .values()
                 .filter(|owner| owner.server == self.server_id && owner.policy != DeletionPolicy::Retain)
-                .map(|owner| owner.key.as_str())
+                .filter_map(|owner| Key::of_row(owner.table, &owner.key))
                 .collect();
-            gone = gone.iter().filter(|key| deleted.contains(key.as_str())).cloned().collect();
+            gone.retain(|key| deleted.contains(key));
         }
         self.brake(gone).await;
         self.compare(keys).await
@@ -249,7 +252,7 @@ impl<'a> Passes<'a> {
         &mut self,
         wanted: &mut [(Key, Desired)],
         current: &Current,
-        passwords: &BTreeMap<String, ResolvedPassword>,
+        passwords: &BTreeMap<RowId, ResolvedPassword>,
     ) -> Result<Plan, PassError> {
         let mut done = Plan::default();
         for one in wanted.chunks_mut(1) {
@@ -276,16 +279,14 @@ impl<'a> Passes<'a> {
         &self,
         wanted: &[(Key, Desired)],
         current: &Current,
-    ) -> Result<BTreeMap<String, ResolvedPassword>, PassError> {
+    ) -> Result<BTreeMap<RowId, ResolvedPassword>, PassError> {
         let wants = wanted.iter().flat_map(|(_, desired)| &desired.wants);
         let requests: Vec<_> = wants
             .filter(|want| plan::needs_password(want, current))
             .filter_map(|want| {
-                let stored = match current.rows.get(&(Table::Mailbox, want.row.key().to_owned())) {
-                    Some(Row::Mailbox(row)) => Some(row.password.as_str()),
-                    _ => None,
-                };
-                Some(Request { username: want.row.key(), want: want.password.as_ref()?, stored })
+                let row = (want.row.table(), want.row.key().to_owned());
+                let stored = current.rows.get(&row).and_then(Row::password);
+                Some(Request { row, want: want.password.as_ref()?, stored })
             })
             .collect();
         let scheme = self.server_row().map(|row| row.password_scheme).unwrap_or_default();
@@ -296,7 +297,7 @@ impl<'a> Passes<'a> {
         &self,
         wanted: &mut [(Key, Desired)],
         current: &Current,
-        passwords: &BTreeMap<String, ResolvedPassword>,
+        passwords: &BTreeMap<RowId, ResolvedPassword>,
     ) -> Plan {
         let none = BTreeSet::new();
         let index = self.context.index.read();
@@ -306,6 +307,8 @@ impl<'a> Passes<'a> {
             existing_rows: index.server(self.server).map(|row| row.existing_rows).unwrap_or_default(),
             drift: index.server(self.server).map(|row| row.drift).unwrap_or_default(),
             absent: &self.absent,
+            lacking: &self.lacking,
+            is_served: &|id| index.server_names().iter().any(|name| self.context.server_id(name) == id),
             is_unreadable: &|uid| index.is_unreadable(uid),
             held: self.held.as_ref().map_or(&none, |held| &held.keys),
             passwords,
@@ -319,20 +322,20 @@ impl<'a> Passes<'a> {
             plan.owned.iter().filter(|owner| !before.owners.contains_key(&(owner.table, owner.key.clone())));
         let changes =
             new.map(|owner| (owner.table, 1)).chain(plan.disowned.iter().map(|(table, _)| (*table, -1)));
-        let is_key = |table: &Table| matches!(table, Table::Domain | Table::Alias);
+        let is_key = |table: &Table| matches!(table, Table::Domain | Table::Alias | Table::Admin);
         self.recent.add(Instant::now(), plan.deletes.iter().filter(|(table, _)| is_key(table)).count());
         let mut keys = 0;
         for (table, change) in changes {
             match table {
                 Table::Domain => self.counts.domains += change,
-                Table::AliasDomain | Table::Id => {}
+                Table::AliasDomain | Table::Id | Table::Admin => {}
                 Table::Mailbox => {
                     self.counts.mailboxes += change;
                     self.counts.aliases -= change;
                 }
                 Table::Alias => self.counts.aliases += change,
             }
-            // A domain's key always has a row in domain, an address's in alias.
+            // A domain's key always has a row in domain, an address's in alias, an admin's in admin.
             keys += if is_key(&table) { change } else { 0 };
         }
         self.owned =

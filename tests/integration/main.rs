@@ -8,6 +8,7 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod admins;
 mod api_server;
 mod bed;
 mod cluster;
@@ -23,4 +24,5 @@ mod schema;
 mod smtp;
 mod stateful;
 mod store;
+mod store_admins;
 mod store_faults;

@@ -6,6 +6,7 @@ use vmail_operator::tables::{AliasDomainRow, MailboxRow, Row, SharedColumn, Tabl
 
 use crate::mariadb::MariaDb;
 use crate::store::{SERVER, alias, domain, execute, key, mailbox, writing};
+use crate::store_admins;
 
 /// Each step brings the tables from the version before to its own.
 const VERSIONS: [(&str, &str); 3] = [
@@ -61,6 +62,7 @@ async fn every_version_is_read_and_written() {
             alias_domain,
             mailbox(0),
             alias("u0@alpha.example.org", "u0@alpha.example.org".into()),
+            Row::Admin(store_admins::admin("u0@alpha.example.org", &["alpha.example.org"])),
         ];
         if let Row::Alias(row) = &mut rows[3]
             && !has_description
@@ -70,7 +72,8 @@ async fn every_version_is_read_and_written() {
         store.apply(&writing(rows.clone())).await.unwrap();
         let keys =
             ["alpha.example.org", "u0@alpha.example.org", "by-hand.example.org", "jose@by-hand.example.org"];
-        let keys = keys.map(key);
+        let keys: Vec<_> =
+            keys.map(key).into_iter().chain([store_admins::key("u0@alpha.example.org")]).collect();
         let read = store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap();
         for row in rows {
             assert_eq!(read.rows[&(row.table(), row.key().to_owned())], row, "{version}");

@@ -11,6 +11,7 @@ fn api(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
     let resource = match kind {
         "Mailbox" => "mailboxes",
         "MailAlias" => "mailaliases",
+        "MailAdmin" => "mailadmins",
         "MailDomain" => "maildomains",
         _ => "mailservers",
     };
@@ -43,6 +44,12 @@ fn domain(domain: &str) -> Value {
     json!({"serverRef": {"name": "myhost"}, "domain": domain})
 }
 
+fn admin(extra: &Value) -> Value {
+    let mut spec = json!({"serverRef": {"name": "myhost"}, "username": "boss@nowhere.org"});
+    spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    spec
+}
+
 fn server(extra: &Value) -> Value {
     let mut spec = json!({"hostname": "mx1.example.org"});
     spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
@@ -53,6 +60,7 @@ fn with_parameter(name: &str, value: &str) -> Value {
     server(&json!({"postfix": {"parameters": {name: value}}}))
 }
 
+const EITHER: &str = "write either superAdmin: true or the domains";
 const ONE_AT: &str = "write one local part, one @ and one domain";
 const LOCAL_PART: &str = "before the @ write letters, digits";
 const LENGTH: &str = "write at most 64 characters before the @";
@@ -74,6 +82,27 @@ async fn a_postfix_that_serves_strangers_or_lies_to_clients_is_refused() {
     ] {
         let spec = server(&json!({"postfix": postfix}));
         let message = refusal(&namespace.client, &namespace.name, "MailServer", &spec).await;
+        let message = message.unwrap_or_else(|| panic!("{spec} was taken"));
+        assert!(message.contains(sentence), "{spec}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn an_admin_manages_all_domains_or_some() {
+    let namespace = Namespace::create("schema-admin").await;
+    let password = json!({"name": "s", "key": "k"});
+    for (spec, sentence) in [
+        (json!({}), EITHER),
+        (json!({"superAdmin": false}), EITHER),
+        (json!({"superAdmin": true, "domains": ["alpha.example.org"]}), EITHER),
+        (json!({"domains": ["ALL"]}), DOMAIN),
+        (json!({"username": "root", "superAdmin": true}), ONE_AT),
+        (
+            json!({"superAdmin": true, "passwordSecretKeyRef": password, "passwordHashSecretKeyRef": password}),
+            "write passwordSecretKeyRef or passwordHashSecretKeyRef, not both",
+        ),
+    ] {
+        let message = refusal(&namespace.client, &namespace.name, "MailAdmin", &admin(&spec)).await;
         let message = message.unwrap_or_else(|| panic!("{spec} was taken"));
         assert!(message.contains(sentence), "{spec}: {message}");
     }
@@ -204,6 +233,11 @@ async fn good_input_is_taken() {
         ("MailAlias", json!({"address": "@alpha.example.org", "goto": ["b@alpha.example.org"]})),
         ("MailAlias", json!({"address": "a@alpha.example.org", "goto": vec!["b@alpha.example.org"; 1000]})),
         ("MailDomain", domain("xn--mgbh0fb.example.org")),
+        ("MailAdmin", admin(&json!({"superAdmin": true, "deletionPolicy": "Disable"}))),
+        (
+            "MailAdmin",
+            admin(&json!({"superAdmin": false, "domains": ["alpha.example.org", "beta.example.org"]})),
+        ),
         (
             "MailDomain",
             json!({"serverRef": {"name": "s"}, "domain": "alpha.example.org", "catchAll": ["b@alpha.example.org"]}),
@@ -258,6 +292,12 @@ async fn what_is_fixed_cannot_be_changed() {
             json!({"address": "c@alpha.example.org", "goto": ["a@alpha.example.org"]}),
             json!({"address": "d@alpha.example.org"}),
             "address can't be changed",
+        ),
+        (
+            "MailAdmin",
+            admin(&json!({"superAdmin": true})),
+            json!({"username": "chief@nowhere.org"}),
+            "username can't be changed",
         ),
         (
             "MailServer",

@@ -162,6 +162,8 @@ impl Operator {
             existing_rows: self.existing_rows,
             drift: Drift::Correct,
             absent: &absent,
+            lacking: &[],
+            is_served: &|_| true,
             is_unreadable: &|_| false,
             held: &BTreeSet::new(),
             passwords: &BTreeMap::new(),

@@ -25,10 +25,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{/* What the operator does in each namespace that it serves, and nothing more. */}}
 {{- define "vmail-operator.rules" -}}
 - apiGroups: [vmail.dev]
-  resources: [mailservers, maildomains, mailboxes, mailaliases]
+  resources: [mailservers, maildomains, mailboxes, mailaliases, mailadmins]
   verbs: [get, list, watch]
 - apiGroups: [vmail.dev]
-  resources: [mailservers/status, maildomains/status, mailboxes/status, mailaliases/status]
+  resources: [mailservers/status, maildomains/status, mailboxes/status, mailaliases/status, mailadmins/status]
   verbs: [patch]
 - apiGroups: [apps]
   resources: [statefulsets]

@@ -1,0 +1,70 @@
+//! Why the rows of a key can't be written: somebody else's row, or owner, is there, or the tables can't hold them. Pure.
+
+use super::{KeyPlanner, correct};
+use crate::api::Reason;
+use crate::api::mail_server::ExistingRows;
+use crate::desired::{Desired, Verdict, Want};
+use crate::tables::{OwnerRow, Row, Table};
+
+impl KeyPlanner<'_> {
+    /// Why the rows of this key can't be written, if so: none of them is written then.
+    pub(super) fn blocked(&self, wants: &[Want]) -> Option<(Reason, String)> {
+        wants.iter().find_map(|want| {
+            let id = self.id(want.row.table());
+            if id.0 == Table::Admin && !self.terms.lacking.is_empty() {
+                return Some(self.blocked_by_tables());
+            }
+            match (self.current.rows.get(&id), self.current.owners.get(&id)) {
+                (_, Some(owner)) if id.0 == Table::Admin && self.is_of_another_server(owner, want) => {
+                    let message =
+                        format!("{} of the MailServer {} owns this row", owner.object, owner.server);
+                    Some((Reason::Conflict, message))
+                }
+                (_, Some(owner)) => self.blocked_by_owner(owner),
+                (Some(row), None) => self.blocked_by_row(row),
+                (None, None) => None,
+            }
+        })
+    }
+
+    fn blocked_by_tables(&self) -> (Reason, String) {
+        let lacking = self.terms.lacking.join(", ");
+        let message =
+            format!("the database can't hold admins, it lacks: {lacking}: bring its PostfixAdmin up to date");
+        (Reason::DatabaseInvalid, message)
+    }
+
+    /// A domain has one server, and its rows go with it to another. A username may be declared for two servers that share
+    /// a database: there the first keeps it.
+    fn is_of_another_server(&self, owner: &OwnerRow, want: &Want) -> bool {
+        owner.server != self.terms.server
+            && *owner.object_uid != *want.uid
+            && (self.terms.is_served)(&owner.server)
+    }
+
+    fn blocked_by_owner(&self, owner: &OwnerRow) -> Option<(Reason, String)> {
+        let foreign = owner
+            .server
+            .split_once('/')
+            .is_none_or(|(installation, _)| installation != self.terms.installation);
+        foreign.then(|| {
+            let message = format!("{} of another cluster ({}) owns this row", owner.object, owner.server);
+            (Reason::Conflict, message)
+        })
+    }
+
+    fn blocked_by_row(&self, row: &Row) -> Option<(Reason, String)> {
+        let message = format!(
+            "the table {} has a row {} that was not declared: set existingRows: Adopt on the MailServer, or remove the row",
+            row.table().as_str(),
+            self.key.as_str()
+        );
+        (self.terms.existing_rows == ExistingRows::Fail).then_some((Reason::RowExists, message))
+    }
+
+    pub(super) fn tell_blocked(desired: &mut Desired, (reason, message): (Reason, String)) {
+        if let Some(object) = desired.wants.first().map(|want| want.object.clone()) {
+            correct(&mut desired.verdicts, Verdict::new(&object, reason, message));
+        }
+    }
+}
