@@ -202,10 +202,6 @@ pub struct SecretReference {
 #[x_kube(validation = Rule::new(SIZE_RULE).message(SIZE_MESSAGE))]
 #[x_kube(validation = Rule::new("(has(self.uid) ? self.uid : 901) >= (has(self.minimumUid) ? self.minimumUid : 900)")
     .message("write a uid of at least minimumUid (default 900): virtual(8) delivers for no other"))]
-#[x_kube(validation = Rule::new("(has(self.format) ? self.format : 'Maildir') == (has(oldSelf.format) ? oldSelf.format : 'Maildir')")
-    .message("keep the format: mail that is there would be out of sight in another one"))]
-#[x_kube(validation = Rule::new("(has(self.layout) ? self.layout : 'LocalPart') == (has(oldSelf.layout) ? oldSelf.layout : 'LocalPart')")
-    .message("keep the layout: mail that is there would be out of sight in another one"))]
 #[x_kube(validation = Rule::new("!(has(self.existingClaim) && (has(self.size) || has(self.storageClassName) || has(self.accessModes)))")
     .message("write existingClaim alone, or size, storageClassName and accessModes for a new claim"))]
 pub struct MailStore {
@@ -242,10 +238,10 @@ pub struct MailStore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub minimum_uid: Option<i32>,
-    /// How a mailbox is stored. Default: `Maildir`. Fixed once set.
+    /// How a mailbox is stored. Default: `Maildir`. Where there are mailboxes, a change waits for the annotation `vmail.dev/confirm-mail-store`: mail that is there would be out of sight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<MailboxFormat>,
-    /// Where below `path` a mailbox is stored. Default: `LocalPart`. Fixed once set.
+    /// Where below `path` a mailbox is stored. Default: `LocalPart`. Where there are mailboxes, a change waits for the annotation `vmail.dev/confirm-mail-store`: mail that is there would be out of sight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<MailboxLayout>,
 }
@@ -445,6 +441,9 @@ pub struct MailServerStatus {
     /// Managed rows that somebody else changed or removed, where `drift` is `Report`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drifted: Option<i64>,
+    /// How mailboxes are stored now; another `format` or `layout` waits to be confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail_store: Option<StoredAs>,
     /// Hash of the configuration that is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_hash: Option<String>,
@@ -452,6 +451,15 @@ pub struct MailServerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// How mailboxes are stored.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct StoredAs {
+    /// One file a message, or one file.
+    pub format: MailboxFormat,
+    /// Where below the mail store.
+    pub layout: MailboxLayout,
 }
 
 /// What a Postfix pod runs with.

@@ -11,6 +11,7 @@ mod lookup;
 mod marks;
 mod namespaces;
 pub mod rows;
+pub mod stored_as;
 mod targets;
 mod work;
 

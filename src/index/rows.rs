@@ -12,6 +12,7 @@ use kube::ResourceExt;
 pub use admin::AdminRow;
 
 use super::namespaces::Allowed;
+use super::stored_as::stored_as;
 use crate::api::limits::Limits;
 use crate::api::mail_server::{
     DEFAULT_MINIMUM_UID, DEFAULT_OWNER, Drift, ExistingRows, MailboxFormat, MailboxLayout, MassDeletion,
@@ -178,10 +179,11 @@ impl From<&MailServer> for ServerRow {
     fn from(server: &MailServer) -> Self {
         let store = server.spec.mail_store.as_ref();
         let MassDeletion { max_percent, minimum } = server.spec.mass_deletion.unwrap_or_default();
+        let stored_as = stored_as(server);
         let files = server.spec.lookup_tables.unwrap_or_default().are_files();
         Self {
-            format: store.and_then(|store| store.format).unwrap_or_default(),
-            layout: store.and_then(|store| store.layout).unwrap_or_default(),
+            format: stored_as.format,
+            layout: stored_as.layout,
             owner: (
                 store.and_then(|store| store.uid).unwrap_or(DEFAULT_OWNER),
                 store.and_then(|store| store.gid).unwrap_or(DEFAULT_OWNER),

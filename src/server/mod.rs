@@ -38,10 +38,11 @@ use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus};
+use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus, Reason};
 use crate::desired::domain_classes;
 use crate::desired::owner::owners;
 use crate::index::Index;
+use crate::index::stored_as::refused_switch;
 use crate::object::ObjectName;
 use crate::postfix::{self, MAIN_CF, Needs, RenderedConfig};
 use crate::report::{Finding, Reports, Tables};
@@ -275,7 +276,9 @@ async fn observe(
     let (config, config_hash, credentials) = match made {
         Ok(Made { config_hash, credentials, shortcoming }) => {
             let config = agent::config_finding(agents.values(), config_hash);
-            let config = shortcoming.clone().filter(|_| config.ok).unwrap_or(config);
+            let switch = refused_switch(server).map(|told| Finding::bad(Reason::ConfigInvalid, told));
+            let shortcoming = switch.or(shortcoming.clone());
+            let config = shortcoming.filter(|_| config.ok).unwrap_or(config);
             (config, Some(config_hash.clone()), credentials.clone())
         }
         Err(error) => match error.finding() {

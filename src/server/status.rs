@@ -12,6 +12,7 @@ use super::build::{SMTP_PORT, names};
 use super::pods::PodState;
 use crate::api::mail_server::ReplicaStatus;
 use crate::api::{MailServer, MailServerStatus, Reason, condition};
+use crate::index::stored_as::stored_as;
 use crate::object::ObjectName;
 use crate::report::{Finding, ServerReport};
 
@@ -95,6 +96,7 @@ pub fn status(server: &MailServer, observed: Observed, now: Timestamp) -> MailSe
         mailboxes: counts.map(|counts| counts.mailboxes).or(previous.and_then(|status| status.mailboxes)),
         aliases: counts.map(|counts| counts.aliases).or(previous.and_then(|status| status.aliases)),
         drifted: drifted.or(previous.and_then(|status| status.drifted)),
+        mail_store: Some(stored_as(server)),
         config_hash: observed.config_hash.or_else(|| previous.and_then(|status| status.config_hash.clone())),
     }
 }

@@ -20,6 +20,7 @@ mod mariadb;
 mod operator;
 mod plugin;
 mod postfixadmin;
+mod replicas;
 mod schema;
 mod smtp;
 mod stateful;

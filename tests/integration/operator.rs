@@ -45,6 +45,34 @@ async fn the_tables_follow_the_objects() {
 }
 
 #[tokio::test]
+async fn another_layout_waits_until_somebody_says_that_the_mail_is_taken_care_of() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("layout", &mariadb).await;
+    bed.domain().await;
+    bed.mailboxes(0..1).await;
+    let at = |maildir: &str| format!("mailbox WHERE maildir = 'alpha.example.org/{maildir}/'");
+    bed.rows(&mariadb, &at("u0"), 1).await;
+    eventually(LIMIT, "the server says how mailboxes are stored", || async {
+        let status = bed.api::<MailServer>().get("myhost").await.unwrap().status.unwrap_or_default();
+        status.mail_store.is_some() && status.mailboxes == Some(1)
+    })
+    .await;
+    bed.change::<MailServer>("myhost", json!({"mailStore": {"layout": "Address"}})).await;
+    let told = bed.says::<MailServer>("myhost", "ConfigValid", "ConfigInvalid").await;
+    bed.mailboxes(1..2).await;
+    bed.rows(&mariadb, &at("u1"), 1).await;
+    let (annotation, value) =
+        told.split_once("annotate the MailServer with ").unwrap().1.split_once('=').unwrap();
+    let annotations = json!({annotation: value.split(',').next().unwrap()});
+    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+    bed.api::<MailServer>().patch("myhost", &PatchParams::default(), &patch).await.unwrap();
+    for name in ["u0", "u1"] {
+        bed.rows(&mariadb, &at(&format!("{name}@alpha.example.org")), 1).await;
+    }
+    bed.says::<MailServer>("myhost", "ConfigValid", "Ready").await;
+}
+
+#[tokio::test]
 async fn passwords_follow_their_secrets_and_the_scheme_of_the_server() {
     let mariadb = MariaDb::shared();
     let bed = Bed::new("passwords", &mariadb).await;

@@ -299,12 +299,6 @@ async fn what_is_fixed_cannot_be_changed() {
             json!({"username": "chief@nowhere.org"}),
             "username can't be changed",
         ),
-        (
-            "MailServer",
-            server(&json!({"mailStore": {"uid": 901}})),
-            json!({"mailStore": {"layout": "Address"}}),
-            "keep the layout",
-        ),
     ];
     for (kind, spec, change, sentence) in cases {
         let api = api(&namespace.client, &namespace.name, kind);
