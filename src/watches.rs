@@ -81,6 +81,12 @@ impl SharedIndex {
         let _ = listed.wait_for(|listed| listed.len() == WATCHES).await;
     }
 
+    /// Returns once the `MailServer`s have been listed; others may not have been.
+    pub async fn servers_listed(&self) {
+        let mut listed = self.0.listed.subscribe();
+        let _ = listed.wait_for(|listed| listed.contains(Servers::NAME)).await;
+    }
+
     fn listed(&self, watch: &'static str) {
         self.0.listed.send_if_modified(|listed| listed.insert(watch));
     }
@@ -195,9 +201,13 @@ async fn follow<K, S>(
 
 struct Servers;
 
+impl Servers {
+    const NAME: &'static str = "MailServer";
+}
+
 impl Sink<DeserializeGuard<MailServer>> for Servers {
     fn name(&self) -> &'static str {
-        "MailServer"
+        Self::NAME
     }
 
     fn apply(&self, index: &mut Index, name: ObjectName, object: DeserializeGuard<MailServer>) {

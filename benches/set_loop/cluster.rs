@@ -12,17 +12,17 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
 use vmail_operator::api::{MailDomain, MailServer, Mailbox, crds};
 
 use crate::mariadb::MariaDb;
-use crate::{Figure, percentile, world};
+use crate::{Figure, one_mailbox, world};
 
 const CONNECTIONS: usize = 16;
-const LIMIT: Duration = Duration::from_mins(10);
-const SAMPLES: usize = 100;
+pub const LIMIT: Duration = Duration::from_mins(10);
+pub const SAMPLES: usize = 100;
 
 pub async fn measure(n: usize) {
     let client = Client::try_default().await.expect("KUBECONFIG: `make bench` starts a cluster and sets it");
@@ -32,14 +32,14 @@ pub async fn measure(n: usize) {
 
     let raw_create = create_burst(&client, &raw, n).await;
     let raw_patch = patch_burst(&client, &raw, n).await;
-    let raw_one = one_raw(&client, &raw, &mariadb).await;
+    let bare_paths = one_mailbox::bare_paths(&client, &raw, &mariadb).await;
 
     let access = mariadb.database("bench").await;
     server(&client, &served, &access).await;
     let mut root = mariadb.root(Some("bench")).await;
     let mut operator = Operator::start(&served);
     burst(&client, &served, &mut root, &operator, (raw_create, raw_patch), n).await;
-    one(&client, &served, &mut root, raw_one, n).await;
+    one_mailbox::measure(&client, &served, &mut root, bare_paths, n).await;
     Figure {
         name: "operator_peak_memory",
         value: operator.peak_memory(),
@@ -92,15 +92,6 @@ async fn burst(
     Figure { name: "burst_status_patches", value: patches, unit: "patches", limit: all, n }.print();
 }
 
-/// One mailbox after another, with everything at rest.
-async fn one(client: &Client, namespace: &str, root: &mut MySqlConnection, mut raw: Vec<f64>, n: usize) {
-    let mut samples = one_served(client, namespace, root, n).await;
-    for percent in [50, 99] {
-        let (value, limit) = (percentile(&mut samples, percent), percentile(&mut raw, percent));
-        Figure { name: &format!("one_mailbox_p{percent}"), value, unit: "ms", limit, n }.print();
-    }
-}
-
 /// What an operator does in ten seconds in which nothing happens.
 async fn at_rest(root: &mut MySqlConnection, operator: &Operator, n: usize) {
     const REST: Duration = Duration::from_secs(10);
@@ -130,8 +121,9 @@ async fn restart(client: &Client, namespace: &str, root: &mut MySqlConnection, n
 
 /// An empty database, everything declared: start to the last row.
 async fn cold_start(client: &Client, namespace: &str, mariadb: &MariaDb, n: usize) {
-    let raw = crate::database::raw_upserts_of(mariadb, n).await;
-    let limit = list(client, namespace).await + raw;
+    let upserts = crate::database::raw_upserts_of(mariadb, n).await;
+    let creates = crate::database::raw_creates(mariadb).await;
+    let limit = list(client, namespace).await + creates + upserts;
     mariadb.database("bench").await;
     let mut root = mariadb.root(Some("bench")).await;
     let started = Instant::now();
@@ -333,77 +325,12 @@ async fn patch_burst(client: &Client, namespace: &str, n: usize) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// API answer to committed row, with a watch and a one-row statement and nothing between them: the row is written once
-/// both the answer and the event have come.
-async fn one_raw(client: &Client, namespace: &str, mariadb: &MariaDb) -> Vec<f64> {
-    let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
-    let mut root = mariadb.root(None).await;
-    sqlx::raw_sql("CREATE DATABASE raw; CREATE TABLE raw.mailbox (username varchar(255) PRIMARY KEY)")
-        .execute(&mut root)
-        .await
-        .unwrap();
-    let events = watcher(api.clone(), watcher::Config::default()).applied_objects();
-    let mut events = std::pin::pin!(
-        events.try_filter(|mailbox| std::future::ready(mailbox.name_any().starts_with("one")))
-    );
-    let mut samples = Vec::new();
-    for number in 0..SAMPLES {
-        let (answered, event) = tokio::join!(create_one(&api, number, 1_000_000 + number), events.try_next());
-        sqlx::query("INSERT INTO raw.mailbox VALUES (?)")
-            .bind(event.unwrap().unwrap().spec.address.as_str())
-            .execute(&mut root)
-            .await
-            .unwrap();
-        samples.push(answered.elapsed().as_secs_f64() * 1000.0);
-    }
-    samples
-}
-
-async fn create_one(api: &Api<Mailbox>, number: usize, address: usize) -> Instant {
-    let spec: Value = json!({"address": format!("one{address}@d0.example.org")});
-    let mailbox = Mailbox::new(&format!("one{number}"), serde_json::from_value(spec).unwrap());
-    create(api, &mailbox).await
-}
-
 /// Creates one more mailbox; gives the time of the answer.
 pub async fn create_named(client: &Client, namespace: &str, name: &str, address: &str) -> Instant {
     let mailbox = Mailbox::new(name, serde_json::from_value(json!({"address": address})).unwrap());
-    create(&Api::namespaced(client.clone(), namespace), &mailbox).await
-}
-
-async fn create(api: &Api<Mailbox>, mailbox: &Mailbox) -> Instant {
-    api.create(&PostParams::default(), mailbox).await.unwrap();
-    Instant::now()
-}
-
-async fn one_served(client: &Client, namespace: &str, root: &mut MySqlConnection, n: usize) -> Vec<f64> {
     let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
-    let mut samples = Vec::new();
-    for number in 0..SAMPLES {
-        // At rest: the counts of the domain before are told.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let answered = create_one(&api, number, n + number).await;
-        await_row(root, &format!("one{}@d0.example.org", n + number)).await;
-        samples.push(answered.elapsed().as_secs_f64() * 1000.0);
-    }
-    samples
-}
-
-async fn await_row(root: &mut MySqlConnection, username: &str) {
-    let started = Instant::now();
-    loop {
-        let found: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM mailbox WHERE username = ?")
-            .bind(username)
-            .fetch_one(&mut *root)
-            .await
-            .unwrap();
-        if found == 1 {
-            return;
-        }
-        assert!(started.elapsed() < LIMIT, "{username} never came");
-        // Asking without a pause would take a processor from those who are measured.
-        std::thread::sleep(Duration::from_micros(100));
-    }
+    api.create(&PostParams::default(), &mailbox).await.unwrap();
+    Instant::now()
 }
 
 async fn await_rows(root: &mut MySqlConnection, n: usize) {

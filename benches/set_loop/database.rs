@@ -61,6 +61,20 @@ pub async fn raw_upserts_of(mariadb: &MariaDb, n: usize) -> f64 {
     raw
 }
 
+/// The making of tables like those of the database `bench`, in seconds.
+pub async fn raw_creates(mariadb: &MariaDb) -> f64 {
+    let mut root = mariadb.root(Some("bench")).await;
+    let tables = "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = 'bench' AND table_name NOT LIKE 'raw%'";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut root).await.unwrap();
+    sqlx::raw_sql("CREATE DATABASE raw_tables").execute(&mut root).await.unwrap();
+    let started = Instant::now();
+    for table in tables {
+        let sql = format!("CREATE TABLE raw_tables.{table} LIKE {table}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut root).await.unwrap();
+    }
+    started.elapsed().as_secs_f64()
+}
+
 /// What the tables need for one new mailbox, beside a bare client's transaction of the same two rows.
 async fn one_mailbox(store: &mut Store, mut index: Index, root: &mut MySqlConnection, n: usize) {
     sqlx::raw_sql("CREATE TABLE one_mailbox LIKE mailbox; CREATE TABLE one_alias LIKE alias")

@@ -16,6 +16,7 @@ mod files;
 #[path = "../../tests/integration/mariadb.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod mariadb;
+mod one_mailbox;
 mod pure;
 #[path = "../../tests/integration/smtp.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]

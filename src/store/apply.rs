@@ -1,4 +1,7 @@
 //! Applies a plan in one transaction: rows and their owners together, or neither.
+//!
+//! A few rows go to the server as one packet, which is what somebody waits for who makes one mailbox; if the server refuses
+//! it, and for many rows, it is statement by statement.
 
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
@@ -6,13 +9,19 @@ use sqlx::{AssertSqlSafe, Connection};
 use super::columns::Columns;
 use super::dialect::Dialect;
 use super::names::Names;
-use super::statement::{pieces, placeholders};
-use super::{Arguments, Error, Store, grants};
+use super::statement::{Statement, pieces, placeholders};
+use super::{Error, Store, grants};
 use crate::plan::{LogRow, Plan, RowId};
 use crate::tables::{AdminRow, OwnerRow, Row, Table};
 
 /// The user that the table log names; `PostfixAdmin` writes `user (address)`.
 const LOG_USER: &str = "vmail-operator (operator)";
+
+/// A transaction that the database gave up for another one's sake is tried so often in all.
+const DEADLOCK_ATTEMPTS: usize = 3;
+
+/// At most so much goes as one packet, bytes: some tens of rows. Beyond it a prepared statement is the faster way.
+const AT_ONCE: usize = 64 << 10;
 
 impl Store {
     /// Applies a plan. On an error nothing of it is in the database.
@@ -35,33 +44,58 @@ impl Store {
     async fn attempt(&mut self, plan: &Plan) -> Result<(), Error> {
         self.ids_in_use |= plan.inserts.iter().any(|row| row.table() == Table::Id);
         let writer = Writer { names: &self.names, dialect: self.dialect, columns: &self.columns };
-        let mut transaction = self.connection.begin().await?;
-        for table in Table::ALL {
-            for (writing, rows) in [(Writing::New, &plan.inserts), (Writing::Changed, &plan.updates)] {
-                let rows: Vec<&Row> = rows.iter().filter(|row| row.table() == table).collect();
-                write(&mut transaction, &writer, table, writing, &rows).await?;
-            }
-        }
-        let admins = plan.inserts.iter().chain(&plan.updates).filter_map(as_admin).collect::<Vec<_>>();
-        grants::write(&mut transaction, &self.names, &self.columns, &admins).await?;
+        let admins: Vec<&AdminRow> = plan.inserts.iter().chain(&plan.updates).filter_map(as_admin).collect();
         let gone = plan.deletes.iter().filter(|(table, _)| *table == Table::Admin);
-        grants::delete(&mut transaction, &self.names, gone.map(|(_, username)| username.as_str())).await?;
-        for table in Table::ALL.into_iter().rev() {
-            let keys: Vec<&RowId> = plan.deletes.iter().filter(|id| id.0 == table).collect();
-            delete(&mut transaction, &self.names, table, &keys).await?;
+        let gone: Vec<&str> = gone.map(|(_, username)| username.as_str()).collect();
+        // The domains of an admin are read before they are written: that is no packet.
+        if admins.is_empty()
+            && gone.is_empty()
+            && let Some(packet) = one_packet(writer.statements(plan))
+            && at_once(&mut self.connection, packet).await?
+        {
+            return Ok(());
         }
-        own(&mut transaction, &writer, &plan.owned).await?;
-        disown(&mut transaction, &self.names, &plan.disowned).await?;
-        if self.columns.has("log", "action") {
-            log(&mut transaction, &self.names, &plan.log).await?;
+        let mut transaction = self.connection.begin().await?;
+        for statement in writer.statements(plan) {
+            statement.prepared().execute(&mut *transaction).await?;
         }
+        grants::write(&mut transaction, &self.names, &self.columns, &admins).await?;
+        grants::delete(&mut transaction, &self.names, gone.into_iter()).await?;
         transaction.commit().await?;
         Ok(())
     }
 }
 
-/// A transaction that the database gave up for another one's sake is tried so often in all.
-const DEADLOCK_ATTEMPTS: usize = 3;
+/// The whole transaction as one text, if it is a small one.
+fn one_packet<'q>(statements: impl Iterator<Item = Statement<'q>>) -> Option<String> {
+    let mut packet = "START TRANSACTION;".to_owned();
+    for statement in statements {
+        if packet.len() + statement.weight() > AT_ONCE {
+            return None;
+        }
+        packet.push_str(&statement.with_literals());
+        packet.push(';');
+    }
+    packet.push_str("COMMIT");
+    Some(packet)
+}
+
+/// Gives whether the server took it. It stops at the statement that it refuses, long before the COMMIT; the same statement by
+/// statement tells by its error whether it is about a row.
+async fn at_once(connection: &mut MySqlConnection, packet: String) -> Result<bool, Error> {
+    match sqlx::raw_sql(AssertSqlSafe(packet)).execute(&mut *connection).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) => {
+            tracing::debug!(
+                code = error.code().as_deref(),
+                "refused as one packet, trying statement by statement"
+            );
+            sqlx::raw_sql("ROLLBACK").execute(connection).await?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// What is known of the rows that are written.
 #[derive(Clone, Copy)]
@@ -74,10 +108,34 @@ enum Writing {
 }
 
 /// How statements name tables and values.
+#[derive(Clone, Copy)]
 struct Writer<'a> {
     names: &'a Names,
     dialect: Dialect,
     columns: &'a Columns,
+}
+
+impl<'a> Writer<'a> {
+    /// What brings a plan into the database, in the order in which it has to go there; made one by one.
+    fn statements<'q>(self, plan: &'q Plan) -> impl Iterator<Item = Statement<'q>> + use<'a, 'q> {
+        let writings = [(Writing::New, &plan.inserts), (Writing::Changed, &plan.updates)];
+        let written = Table::ALL.into_iter().flat_map(move |table| {
+            writings.into_iter().flat_map(move |(writing, rows)| {
+                let rows: Vec<&Row> = rows.iter().filter(|row| row.table() == table).collect();
+                write(self, table, writing, &rows)
+            })
+        });
+        let deleted = Table::ALL.into_iter().rev().flat_map(move |table| {
+            let ids: Vec<&RowId> = plan.deletes.iter().filter(|id| id.0 == table).collect();
+            delete(self.names, table, &ids)
+        });
+        let logged: &[LogRow] = if self.columns.has("log", "action") { &plan.log } else { &[] };
+        written
+            .chain(deleted)
+            .chain(own(self, &plan.owned))
+            .chain(disown(self.names, &plan.disowned))
+            .chain(log(self.names, logged))
+    }
 }
 
 /// The columns of `vmail_owner`, its key first.
@@ -121,13 +179,12 @@ fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)>
     bound.chain(dated).filter(|(column, _)| columns.has(table.as_str(), column)).collect()
 }
 
-async fn write(
-    connection: &mut MySqlConnection,
-    Writer { names: names_of, dialect, columns }: &Writer<'_>,
+fn write<'q>(
+    Writer { names: names_of, dialect, columns }: Writer<'_>,
     table: Table,
     writing: Writing,
-    rows: &[&Row],
-) -> Result<(), Error> {
+    rows: &[&'q Row],
+) -> Vec<Statement<'q>> {
     let written = written(columns, table);
     let names = written.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(",");
     let values = format!("({})", written.iter().map(|(_, value)| *value).collect::<Vec<_>>().join(","));
@@ -141,16 +198,12 @@ async fn write(
             dialect.updates(changed.map(|(column, _)| *column))
         ),
     };
-    for piece in pieces(rows, |row| size(row)) {
+    let statement = |piece: &[&'q Row]| {
         let rows = vec![values.as_str(); piece.len()].join(",");
         let sql = format!("INSERT INTO {} ({names}) VALUES {rows}{updating}", names_of.table(table));
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for row in piece {
-            query = bind(query, row, columns);
-        }
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
+        piece.iter().fold(Statement::new(sql), |statement, row| bind(statement, row, columns))
+    };
+    pieces(rows, |row| size(row)).into_iter().map(statement).collect()
 }
 
 fn as_admin(row: &Row) -> Option<&AdminRow> {
@@ -172,7 +225,7 @@ fn size(row: &Row) -> usize {
     long + 1024
 }
 
-fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<'q> {
+fn bind<'q>(query: Statement<'q>, row: &'q Row, columns: &Columns) -> Statement<'q> {
     match row {
         Row::Domain(row) => query
             .bind(&row.domain)
@@ -215,12 +268,7 @@ fn bind<'q>(query: Arguments<'q>, row: &'q Row, columns: &Columns) -> Arguments<
     }
 }
 
-async fn delete(
-    connection: &mut MySqlConnection,
-    names: &Names,
-    table: Table,
-    ids: &[&RowId],
-) -> Result<(), Error> {
+fn delete<'q>(names: &Names, table: Table, ids: &[&'q RowId]) -> Vec<Statement<'q>> {
     let key = match table {
         Table::Domain => "domain",
         Table::AliasDomain => "alias_domain",
@@ -228,21 +276,16 @@ async fn delete(
         Table::Alias => "address",
         Table::Id => "row_key",
     };
-    for piece in pieces(ids, |id| id.1.len()) {
+    let statement = |piece: &[&'q RowId]| {
         let sql =
             format!("DELETE FROM {} WHERE {key} IN ({})", names.table(table), placeholders(piece.len()));
-        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(&id.1));
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
+        piece.iter().fold(Statement::new(sql), |statement, id| statement.bind(&id.1))
+    };
+    pieces(ids, |id| id.1.len()).into_iter().map(statement).collect()
 }
 
-async fn own(
-    connection: &mut MySqlConnection,
-    Writer { names, dialect, .. }: &Writer<'_>,
-    owners: &[OwnerRow],
-) -> Result<(), Error> {
-    for piece in pieces(owners, |owner| owner.goto.len() + 1024) {
+fn own<'q>(Writer { names, dialect, .. }: Writer<'_>, owners: &'q [OwnerRow]) -> Vec<Statement<'q>> {
+    let statement = |piece: &'q [OwnerRow]| {
         let rows = vec!["(?,?,?,?,?,?,?,?,?,?)"; piece.len()].join(",");
         let sql = format!(
             "INSERT INTO {} ({}) VALUES {rows}{} ON DUPLICATE KEY UPDATE {}",
@@ -251,8 +294,8 @@ async fn own(
             dialect.alias(),
             dialect.updates(OWNER_COLUMNS.into_iter().skip(2))
         );
-        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, owner| {
-            query
+        piece.iter().fold(Statement::new(sql), |statement, owner| {
+            statement
                 .bind(&owner.key)
                 .bind(owner.table.as_str())
                 .bind(&owner.server)
@@ -263,35 +306,32 @@ async fn own(
                 .bind(&owner.password)
                 .bind(&owner.goto)
                 .bind(&owner.named)
-        });
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
+        })
+    };
+    pieces(owners, |owner| owner.goto.len() + 1024).into_iter().map(statement).collect()
 }
 
-async fn disown(connection: &mut MySqlConnection, names: &Names, ids: &[RowId]) -> Result<(), Error> {
-    for piece in pieces(ids, |id| id.1.len()) {
+fn disown<'q>(names: &Names, ids: &'q [RowId]) -> Vec<Statement<'q>> {
+    let statement = |piece: &'q [RowId]| {
         let pairs = vec!["(?,?)"; piece.len()].join(",");
         let sql = format!("DELETE FROM {} WHERE (row_key, table_name) IN ({pairs})", names.owner());
-        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, (table, key)| {
-            query.bind(key).bind(table.as_str())
-        });
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
+        piece
+            .iter()
+            .fold(Statement::new(sql), |statement, (table, key)| statement.bind(key).bind(table.as_str()))
+    };
+    pieces(ids, |id| id.1.len()).into_iter().map(statement).collect()
 }
 
-async fn log(connection: &mut MySqlConnection, names: &Names, rows: &[LogRow]) -> Result<(), Error> {
-    for piece in pieces(rows, |row| row.data.len() + 512) {
+fn log<'q>(names: &Names, rows: &'q [LogRow]) -> Vec<Statement<'q>> {
+    let statement = |piece: &'q [LogRow]| {
         let values = vec!["(NOW(),?,?,?,?)"; piece.len()].join(",");
         let sql = format!(
             "INSERT INTO {} (timestamp, username, domain, action, data) VALUES {values}",
             names.of("log")
         );
-        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, row| {
-            query.bind(LOG_USER).bind(&row.domain).bind(row.action).bind(&row.data)
-        });
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
+        piece.iter().fold(Statement::new(sql), |statement, row| {
+            statement.bind(LOG_USER).bind(&row.domain).bind(row.action).bind(&row.data)
+        })
+    };
+    pieces(rows, |row| row.data.len() + 512).into_iter().map(statement).collect()
 }

@@ -56,7 +56,7 @@ async fn there(
             names.of(TABLE),
             placeholders(size)
         );
-        let mut found = asking(sql, chunk, size).fetch(&mut *connection);
+        let mut found = asking(sql, chunk, size).prepared().fetch(&mut *connection);
         while let Some(row) = found.try_next().await? {
             let (username, domain): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             // An existing table may hold its keys in mixed case; ours are lower-cased.

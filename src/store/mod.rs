@@ -1,7 +1,8 @@
 //! The database: connects, takes the lock, reads what is there, applies a plan. The only SQL.
 //!
 //! One connection does everything and holds `GET_LOCK`: losing it loses the lock and rolls back what was under way, so
-//! two operators can never write at once. Statement texts are few and of fixed sizes, so each is prepared once.
+//! two operators can never write at once. Many rows go in statements whose texts are few and of fixed sizes, so each is
+//! prepared once; a few rows are read in one packet and written in another.
 //! What should be in the tables is none of this room's business.
 
 mod apply;
@@ -15,19 +16,14 @@ mod statement;
 
 use std::time::Duration;
 
-use sqlx::mysql::{
-    MySql, MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode,
-};
-use sqlx::query::Query;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::tables::{SharedColumn, Table};
 use columns::Columns;
 use dialect::Dialect;
 use names::Names;
-
-/// A statement with some of its parameters.
-type Arguments<'q> = Query<'q, MySql, MySqlArguments>;
+pub use read::OwnedKeys;
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,6 +121,8 @@ impl Access {
 #[derive(Debug)]
 pub struct Store {
     connection: MySqlConnection,
+    /// Name of the lock.
+    lock: String,
     names: Names,
     dialect: Dialect,
     columns: Columns,
@@ -145,7 +143,7 @@ impl Store {
         let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
             .await
             .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
-        lock(&mut connection, access, server).await?;
+        let lock = lock(&mut connection, access, server).await?;
         let columns = schema::ensure_postfixadmin(&mut connection, &names).await?;
         schema::ensure_own(&mut connection, &names, &columns).await?;
         if let Some(reader) = &access.reader {
@@ -155,7 +153,7 @@ impl Store {
         let ids: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await?;
         let version: String =
             sqlx::query_scalar("SELECT CAST(VERSION() AS CHAR)").fetch_one(&mut connection).await?;
-        Ok(Self { connection, names, dialect: Dialect::of(&version), columns, ids_in_use: ids > 0 })
+        Ok(Self { connection, lock, names, dialect: Dialect::of(&version), columns, ids_in_use: ids > 0 })
     }
 
     /// Columns that an object may name and the tables don't have.
@@ -179,14 +177,20 @@ impl Store {
     }
 
     /// Gives the lock back and closes the connection.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        // The server notices the end of a connection in its own time; who comes next need not wait for that.
+        let released = sqlx::query("DO RELEASE_LOCK(?)").bind(&self.lock).execute(&mut self.connection).await;
+        if let Err(error) = released {
+            tracing::debug!(%error, "the lock ends with the connection");
+        }
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "the database connection did not close in order");
         }
     }
 }
 
-async fn lock(connection: &mut MySqlConnection, access: &Access, server: &str) -> Result<(), Error> {
+/// Takes the lock of `server`; gives its name.
+async fn lock(connection: &mut MySqlConnection, access: &Access, server: &str) -> Result<String, Error> {
     // Lock names are shared by all databases of a server, and have at most 64 characters.
     let name = format!(
         "vmail-operator:{}",
@@ -194,5 +198,5 @@ async fn lock(connection: &mut MySqlConnection, access: &Access, server: &str) -
     );
     let taken: Option<i64> =
         sqlx::query_scalar("SELECT GET_LOCK(?, 0)").bind(&name).fetch_one(connection).await?;
-    if taken == Some(1) { Ok(()) } else { Err(Error::Locked(name)) }
+    if taken == Some(1) { Ok(name) } else { Err(Error::Locked(name)) }
 }

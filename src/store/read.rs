@@ -4,18 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, Either, Row as _};
 
-use super::statement::{padded, placeholders};
-use super::{Arguments, Error, Store, grants};
+use super::statement::{Statement, padded, placeholders};
+use super::{Error, Store, grants};
 use crate::api::DeletionPolicy;
 use crate::index::Key;
-use crate::plan::{Current, RowId};
+use crate::plan::Current;
 use crate::report::Counts;
 use crate::tables::{AdminRow, AliasDomainRow, AliasRow, DomainRow, IdRow, MailboxRow, OwnerRow, Row, Table};
 
 /// The keys and policies of the rows that a server owns: enough to see what has to go.
 pub type OwnedKeys = BTreeMap<Key, DeletionPolicy>;
+
+/// What may be asked for in one packet.
+const AT_ONCE: usize = 10;
+
+/// A question: the rows of a table, or with `None` their owners.
+type Question<'q> = (Option<Table>, Statement<'q>);
 
 impl Store {
     /// The rows and owners under the given keys.
@@ -23,14 +29,37 @@ impl Store {
     /// # Errors
     /// [`Error::Database`] when the connection breaks.
     pub async fn read(&mut self, keys: &[&Key]) -> Result<Current, Error> {
+        let at_once = if keys.len() > AT_ONCE { None } else { Some(self.read_at_once(keys).await) };
+        let mut current = match at_once {
+            // As for a plan: whatever a server has against the packet, it may take the same one by one.
+            None | Some(Err(Error::Database(sqlx::Error::Database(_)))) => self.read_prepared(keys).await?,
+            Some(result) => result?,
+        };
+        let admins = self.under(Table::Admin, keys);
+        grants::read(&mut self.connection, &self.names, &self.columns, &admins, &mut current.rows).await?;
+        Ok(current)
+    }
+
+    /// Which of the keys a table is asked for.
+    fn under<'q>(&self, table: Table, keys: &[&'q Key]) -> Vec<&'q str> {
+        let asked = keys.iter().filter(|key| self.is_asked(table) && key.tables().contains(&table));
+        asked.map(|key| key.as_str()).collect()
+    }
+
+    /// Every question in one packet; its answers come in the same order.
+    async fn read_at_once(&mut self, keys: &[&Key]) -> Result<Current, Error> {
         let mut current = Current::default();
-        let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-        for table in Table::ALL.into_iter().filter(|table| self.is_asked(*table)).collect::<Vec<_>>() {
-            let held = keys.iter().filter(|key| key.tables().contains(&table));
-            let keys: Vec<&str> = held.map(|key| key.as_str()).collect();
-            self.read_rows(table, &keys, &mut current.rows).await?;
+        let questions = self.questions(keys);
+        let packet: Vec<String> = questions.iter().map(|(_, statement)| statement.with_literals()).collect();
+        let mut tables = questions.iter().map(|(table, _)| *table);
+        let mut table = tables.next().flatten();
+        let mut found = sqlx::raw_sql(AssertSqlSafe(packet.join(";"))).fetch_many(&mut self.connection);
+        while let Some(answer) = found.try_next().await? {
+            match answer {
+                Either::Left(_) => table = tables.next().flatten(),
+                Either::Right(row) => take(table, &row, &mut current)?,
+            }
         }
-        self.read_owners(&texts, &mut current.owners).await?;
         Ok(current)
     }
 
@@ -42,23 +71,29 @@ impl Store {
         }
     }
 
-    async fn read_rows(
-        &mut self,
-        table: Table,
-        keys: &[&str],
-        rows: &mut BTreeMap<RowId, Row>,
-    ) -> Result<(), Error> {
-        for (chunk, size) in padded(keys) {
-            let mut found = asking(self.select(table, size), chunk, size).fetch(&mut self.connection);
+    async fn read_prepared(&mut self, keys: &[&Key]) -> Result<Current, Error> {
+        let mut current = Current::default();
+        for (table, statement) in self.questions(keys) {
+            let mut found = statement.prepared().fetch(&mut self.connection);
             while let Some(row) = found.try_next().await? {
-                let row = row_of(table, &row)?;
-                rows.insert((table, row.key().to_owned()), row);
+                take(table, &row, &mut current)?;
             }
         }
-        if table == Table::Admin {
-            grants::read(&mut self.connection, &self.names, &self.columns, keys, rows).await?;
+        Ok(current)
+    }
+
+    fn questions<'q>(&self, keys: &[&'q Key]) -> Vec<Question<'q>> {
+        let mut questions = Vec::new();
+        for table in Table::ALL {
+            questions.extend(
+                padded(&self.under(table, keys))
+                    .map(|(chunk, size)| (Some(table), asking(self.select(table, size), chunk, size))),
+            );
         }
-        Ok(())
+        let keys: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
+        questions
+            .extend(padded(&keys).map(|(chunk, size)| (None, asking(self.select_owners(size), chunk, size))));
+        questions
     }
 
     fn select(&self, table: Table, size: usize) -> String {
@@ -91,26 +126,13 @@ impl Store {
         }
     }
 
-    async fn read_owners(
-        &mut self,
-        keys: &[&str],
-        owners: &mut BTreeMap<RowId, OwnerRow>,
-    ) -> Result<(), Error> {
-        for (chunk, size) in padded(keys) {
-            let sql = format!(
-                "SELECT table_name, row_key, server, object_uid, object, policy, desired, password, goto, named FROM {} \
-                 WHERE row_key IN ({})",
-                self.names.owner(),
-                placeholders(size)
-            );
-            let mut found = asking(sql, chunk, size).fetch(&mut self.connection);
-            while let Some(row) = found.try_next().await? {
-                if let Some(owner) = owner_of(&row)? {
-                    owners.insert((owner.table, owner.key.clone()), owner);
-                }
-            }
-        }
-        Ok(())
+    fn select_owners(&self, size: usize) -> String {
+        format!(
+            "SELECT table_name, row_key, server, object_uid, object, policy, desired, password, goto, named FROM {} \
+             WHERE row_key IN ({})",
+            self.names.owner(),
+            placeholders(size)
+        )
     }
 
     /// Every key that `server` owns a row under, with the policy that all rows of a key share.
@@ -149,9 +171,20 @@ impl Store {
 }
 
 /// A statement for `size` keys; the last key fills the places that `chunk` leaves.
-pub(super) fn asking<'q>(sql: String, chunk: &[&'q str], size: usize) -> Arguments<'q> {
+pub(super) fn asking<'q>(sql: String, chunk: &[&'q str], size: usize) -> Statement<'q> {
     let places = chunk.iter().chain(std::iter::repeat(&chunk[chunk.len() - 1])).take(size);
-    places.fold(sqlx::query(AssertSqlSafe(sql)), |query, key| query.bind(*key))
+    places.fold(Statement::new(sql), |statement, key| statement.bind(*key))
+}
+
+/// Keeps what a question was answered with.
+fn take(table: Option<Table>, row: &MySqlRow, current: &mut Current) -> Result<(), sqlx::Error> {
+    if let Some(table) = table {
+        let row = row_of(table, row)?;
+        current.rows.insert((table, row.key().to_owned()), row);
+    } else if let Some(owner) = owner_of(row)? {
+        current.owners.insert((owner.table, owner.key.clone()), owner);
+    }
+    Ok(())
 }
 
 fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {

@@ -1,6 +1,120 @@
-//! Fixed-size pieces, so that few statement texts serve any number of rows.
+//! Statements and their values, which go to the server in one of two ways.
 //!
-//! Every new text costs a prepare, and a text that falls out of the driver's cache of 100 costs a close and a prepare.
+//! Many rows go as prepared statements in pieces of fixed sizes, so that few texts serve any number of rows: every new text
+//! costs a prepare, and a text that falls out of the driver's cache of 100 costs a close and a prepare. A few rows go as
+//! one packet of several statements that hold their values ([`Statement::with_literals`]): one round trip in place of many.
+
+use std::fmt::Write as _;
+
+use sqlx::AssertSqlSafe;
+use sqlx::mysql::{MySql, MySqlArguments};
+use sqlx::query::Query;
+
+/// A statement: its text with a `?` in place of each value, and the values.
+#[derive(Clone, Debug)]
+pub(super) struct Statement<'q> {
+    text: String,
+    values: Vec<Value<'q>>,
+}
+
+/// What a column is given or compared with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value<'q> {
+    Text(&'q str),
+    Number(i64),
+}
+
+impl<'q> From<&'q str> for Value<'q> {
+    fn from(text: &'q str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'q> From<&'q String> for Value<'q> {
+    fn from(text: &'q String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Value<'_> {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<i32> for Value<'_> {
+    fn from(number: i32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(flag: bool) -> Self {
+        Self::Number(flag.into())
+    }
+}
+
+impl<'q> Statement<'q> {
+    /// A text that holds no `?` but those of the values that [`Statement::bind`] gives it.
+    pub(super) fn new(text: String) -> Self {
+        Self { text, values: Vec::new() }
+    }
+
+    /// The value of the next `?`.
+    pub(super) fn bind(mut self, value: impl Into<Value<'q>>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// For the prepared protocol.
+    pub(super) fn prepared(self) -> Query<'q, MySql, MySqlArguments> {
+        let query = sqlx::query(AssertSqlSafe(self.text));
+        self.values.into_iter().fold(query, |query, value| match value {
+            Value::Text(text) => query.bind(text),
+            Value::Number(number) => query.bind(number),
+        })
+    }
+
+    /// How long [`Statement::with_literals`] gets, bytes, or somewhat less than that.
+    pub(super) fn weight(&self) -> usize {
+        let bytes = |value: &Value<'_>| match value {
+            Value::Text(text) => 2 * text.len() + "_utf8mb4 x''".len(),
+            Value::Number(_) => "0".len(),
+        };
+        self.text.len() + self.values.iter().map(bytes).sum::<usize>()
+    }
+
+    /// The text with its values in it. A text is written in hexadecimal: whatever it holds, it stays a value.
+    pub(super) fn with_literals(&self) -> String {
+        let mut sql = String::with_capacity(self.weight());
+        let mut values = self.values.iter();
+        for part in self.text.split_inclusive('?') {
+            match part.strip_suffix('?').zip(values.next()) {
+                Some((before, value)) => {
+                    sql.push_str(before);
+                    value.write_literal(&mut sql);
+                }
+                None => sql.push_str(part),
+            }
+        }
+        sql
+    }
+}
+
+impl Value<'_> {
+    fn write_literal(&self, sql: &mut String) {
+        // Writing to a String can't fail.
+        let _ = match self {
+            Self::Text(text) => {
+                sql.push_str("_utf8mb4 x'");
+                text.bytes()
+                    .try_for_each(|byte| write!(sql, "{byte:02x}"))
+                    .and_then(|()| sql.write_char('\''))
+            }
+            Self::Number(number) => write!(sql, "{number}"),
+        };
+    }
+}
 
 /// Sizes in which keys are asked for and rows are written, largest first.
 const SIZES: [usize; 4] = [1000, 100, 10, 1];
@@ -43,6 +157,18 @@ pub(super) fn placeholders(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_text_ends_its_literal() {
+        let statement = Statement::new("INSERT INTO `t` (a,b,c,at) VALUES (?,?,?,NOW())".into())
+            .bind("'; DROP TABLE t; --?\\é")
+            .bind(-1_i64)
+            .bind("");
+        assert_eq!(
+            statement.with_literals(),
+            "INSERT INTO `t` (a,b,c,at) VALUES (_utf8mb4 x'273b2044524f50205441424c4520743b202d2d3f5cc3a9',-1,_utf8mb4 x'',NOW())"
+        );
+    }
 
     #[test]
     fn pieces_have_fixed_sizes_and_lose_nothing() {

@@ -55,7 +55,7 @@ impl Context {
 pub async fn run(context: Context, shutdown: CancellationToken) {
     let mut changed = context.index.subscribe();
     tokio::select! {
-        () = context.index.complete() => {}
+        () = context.index.servers_listed() => {}
         () = shutdown.cancelled() => return,
     }
     let mut tasks = JoinSet::new();
@@ -77,9 +77,14 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
                 stop
             });
         }
-        tell_unserved(&context);
+        // The loops connect while the rest is listed; who has no server is not known before.
+        let complete = context.index.is_complete();
+        if complete {
+            tell_unserved(&context);
+        }
         tokio::select! {
-            result = changed.changed() => if result.is_err() { break },
+            result = changed.changed(), if complete => if result.is_err() { break },
+            () = context.index.complete(), if !complete => {}
             () = shutdown.cancelled() => break,
         }
     }

@@ -19,7 +19,7 @@ use crate::object::ObjectName;
 use crate::password::{self, Request};
 use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
 use crate::report::{Counts, Finding, ServerReport, Tables};
-use crate::store::{self, Store};
+use crate::store::{self, OwnedKeys, Store};
 use crate::tables::{Row, SharedColumn, Table};
 
 /// Keys that are read and written together, in one transaction.
@@ -46,6 +46,8 @@ pub(super) struct Passes<'a> {
     /// Keys under which this server owns rows, as of the last full comparison and corrected since.
     owned: usize,
     counts: Counts,
+    /// What was read before the first full comparison.
+    ahead: Option<(OwnedKeys, Counts)>,
     held: Option<Held>,
     recent: Recent,
     /// Domains that are told something else than that all is well.
@@ -67,6 +69,7 @@ impl<'a> Passes<'a> {
             store,
             owned: 0,
             counts: Counts::default(),
+            ahead: None,
             held: None,
             recent: Recent::default(),
             troubled: BTreeSet::new(),
@@ -122,10 +125,23 @@ impl<'a> Passes<'a> {
         result
     }
 
+    /// Reads what the first full comparison begins with, while the API server is still listing: nobody else changes who owns
+    /// what.
+    pub(super) async fn read_ahead(&mut self) -> Result<(), PassError> {
+        self.ahead = Some(self.owned().await?);
+        Ok(())
+    }
+
+    async fn owned(&mut self) -> Result<(OwnedKeys, Counts), PassError> {
+        Ok((self.store.owned_keys(&self.server_id).await?, self.store.counts(&self.server_id).await?))
+    }
+
     async fn compare_all(&mut self) -> Result<(), PassError> {
-        let owned = self.store.owned_keys(&self.server_id).await?;
-        self.owned = owned.len();
-        self.counts = self.store.counts(&self.server_id).await?;
+        let (owned, counts) = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => self.owned().await?,
+        };
+        (self.owned, self.counts) = (owned.len(), counts);
         let declared = self.context.index.read().keys_of(self.server);
         let gone = owned.iter().filter(|(_, policy)| **policy != DeletionPolicy::Retain).map(|(key, _)| key);
         let gone = self.without_rows(gone);

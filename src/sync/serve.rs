@@ -30,6 +30,10 @@ pub(super) async fn serve(context: Context, server: ObjectName, stop: Cancellati
     let mut rest = BACK_OFF.0;
     while !stop.is_cancelled() {
         if context.index.read().server(&server).is_some_and(|row| row.files) {
+            all_listed(&context, &stop).await;
+            if stop.is_cancelled() {
+                return;
+            }
             if let Err(error) = files::work(&context, &server, &stop).await {
                 tracing::warn!(%server, %error, "look-up files not written, trying again");
                 let report = outage(&context, &server, None, error.finding());
@@ -57,6 +61,14 @@ pub(super) async fn serve(context: Context, server: ObjectName, stop: Cancellati
             }
         }
         rest_or(&stop, &mut rest).await;
+    }
+}
+
+/// Nothing is planned before every watch has delivered its first full list. Returns at `stop` as well.
+async fn all_listed(context: &Context, stop: &CancellationToken) {
+    tokio::select! {
+        () = context.index.complete() => {}
+        () = stop.cancelled() => {}
     }
 }
 
@@ -122,8 +134,8 @@ async fn connect(context: &Context, server: &ObjectName) -> Result<(Store, u64),
 
 async fn access(client: &Client, server: &ObjectName, endpoint: Endpoint) -> Result<Access, Finding> {
     let secrets = Api::<Secret>::namespaced(client.clone(), &server.namespace);
-    let username = secret_text(&secrets, &endpoint.writer_secret, "username").await?;
-    let password = secret_text(&secrets, &endpoint.writer_secret, "password").await?;
+    let writer = secret(&secrets, &endpoint.writer_secret).await?;
+    let (username, password) = (text_of(&writer, "username")?, text_of(&writer, "password")?);
     let tls = match endpoint.tls {
         Some(authority) => Some(secret_text(&secrets, &authority.name, &authority.key).await?.into_bytes()),
         None => None,
@@ -146,19 +158,24 @@ async fn access(client: &Client, server: &ObjectName, endpoint: Endpoint) -> Res
 }
 
 async fn secret_text(secrets: &Api<Secret>, name: &str, key: &str) -> Result<String, Finding> {
+    text_of(&secret(secrets, name).await?, key)
+}
+
+async fn secret(secrets: &Api<Secret>, name: &str) -> Result<Secret, Finding> {
     let secret =
         secrets.get_opt(name).await.map_err(|error| unreadable(&format!("Secret {name}"), &error))?;
-    let Some(secret) = secret else {
-        return Err(Finding::bad(
-            Reason::SecretNotFound,
-            format!("there is no Secret {name} in this namespace"),
-        ));
-    };
+    secret.ok_or_else(|| {
+        Finding::bad(Reason::SecretNotFound, format!("there is no Secret {name} in this namespace"))
+    })
+}
+
+fn text_of(secret: &Secret, key: &str) -> Result<String, Finding> {
     let value = secret.data.as_ref().and_then(|data| data.get(key));
     let text = value.and_then(|value| String::from_utf8(value.0.clone()).ok());
     text.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
         .filter(|text| !text.is_empty())
         .ok_or_else(|| {
+            let name = secret.metadata.name.as_deref().unwrap_or_default();
             Finding::bad(Reason::SecretInvalid, format!("Secret {name} has no text under the key {key}"))
         })
 }
@@ -181,14 +198,19 @@ async fn work(
 ) -> Result<(), PassError> {
     let mut changed = context.index.subscribe();
     let mut passes = Passes::new(context, server, store);
-    passes.full().await?;
-    let mut next_check = Instant::now() + jittered(context.drift_check_interval);
+    passes.read_ahead().await?;
+    all_listed(context, stop).await;
+    let mut next_check = Instant::now();
     loop {
         if stop.is_cancelled()
             || context.index.read().server(server).is_none_or(|row| row.database != database)
         {
             passes.close().await;
             return Ok(());
+        }
+        if next_check <= Instant::now() {
+            passes.full().await?;
+            next_check = Instant::now() + jittered(context.drift_check_interval);
         }
         if context.index.read().has_work(server) {
             passes.touched().await?;
@@ -198,10 +220,7 @@ async fn work(
         tokio::select! {
             result = changed.changed() => if result.is_err() { return Ok(()) },
             () = tokio::time::sleep_until(report_due.unwrap_or(next_check)), if report_due.is_some() => passes.report(),
-            () = tokio::time::sleep_until(next_check) => {
-                passes.full().await?;
-                next_check = Instant::now() + jittered(context.drift_check_interval);
-            }
+            () = tokio::time::sleep_until(next_check) => {}
             () = tokio::time::sleep(PING_INTERVAL) => passes.ping().await?,
             () = stop.cancelled() => {}
         }

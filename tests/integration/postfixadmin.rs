@@ -2,10 +2,10 @@
 
 use sqlx::mysql::MySqlConnection;
 use vmail_operator::store::Store;
-use vmail_operator::tables::{AliasDomainRow, MailboxRow, Row, SharedColumn, Table};
+use vmail_operator::tables::{AliasDomainRow, Row, SharedColumn, Table};
 
 use crate::mariadb::MariaDb;
-use crate::store::{SERVER, alias, domain, execute, key, mailbox, writing};
+use crate::store::{SERVER, alias, domain, execute, key, mailbox, named, writing};
 use crate::store_admins;
 
 /// Each step brings the tables from the version before to its own.
@@ -98,11 +98,13 @@ async fn a_name_that_a_latin1_column_does_not_hold_is_refused_and_the_others_pas
     execute(&mut root, VERSIONS[0].1).await;
     execute(&mut root, "ALTER TABLE mailbox MODIFY name varchar(255) CHARACTER SET latin1 NOT NULL").await;
     let mut store = Store::open(&access, SERVER).await.unwrap();
-    let Row::Mailbox(row) = mailbox(1) else { unreachable!() };
-    let refused = Row::Mailbox(MailboxRow { name: "Снежана".into(), ..row });
-    let error = store.apply(&writing(vec![refused])).await.unwrap_err();
+    let error = store.apply(&writing(vec![named(1, "Снежана")])).await.unwrap_err();
     assert!(error.is_about_a_row(), "{error}");
-    store.apply(&writing(vec![mailbox(0)])).await.unwrap();
+    let passes = named(0, "José");
+    store.apply(&writing(vec![passes.clone()])).await.unwrap();
+    let keys = ["u0@alpha.example.org", "u1@alpha.example.org"].map(key);
+    let current = store.read(&keys.each_ref()).await.unwrap();
+    assert_eq!(current.rows.into_values().collect::<Vec<_>>(), [passes]);
 }
 
 /// MySQL keeps a count of warnings for each statement; MariaDB, which deprecates nothing that is used, does not by default.

@@ -105,6 +105,26 @@ async fn an_empty_database_gets_tables_and_reads_back_what_was_written() {
     assert_eq!(store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap(), Current::default());
 }
 
+pub fn named(number: usize, name: &str) -> Row {
+    let Row::Mailbox(row) = mailbox(number) else { unreachable!() };
+    Row::Mailbox(MailboxRow { name: name.into(), ..row })
+}
+
+/// A few rows go in one packet, many in prepared statements.
+#[tokio::test]
+async fn whatever_a_text_holds_it_is_read_back_as_it_was_written() {
+    let mariadb = MariaDb::shared();
+    let texts = ["'; DROP TABLE mailbox; --", "\\'\"\0\n%_?", "Grüße", "日本 🎉", ""];
+    for (name, count) in [("few", texts.len()), ("many", 1000)] {
+        let access = mariadb.database(name).await;
+        let mut store = Store::open(&access, SERVER).await.unwrap();
+        let rows: Vec<Row> = (0..count).map(|number| named(number, texts[number % texts.len()])).collect();
+        store.apply(&writing(rows.clone())).await.unwrap();
+        let keys: Vec<Key> = rows.iter().map(|row| key(row.key())).collect();
+        assert_eq!(store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap(), in_current(&rows), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn postfix_may_read_what_it_looks_up_and_no_password() {
     let mariadb = MariaDb::shared();

@@ -82,7 +82,7 @@ async fn who_loses_the_lock_writes_nothing_any_more() {
     assert!(matches!(Store::open(&access, SERVER).await, Err(Error::Locked(_))));
     let mut root = mariadb.root(Some("lost")).await;
     let writer: u64 = sqlx::query_scalar(
-        "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE user = 'lost_writer'",
+        "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE user = 'lost_writer' ORDER BY id LIMIT 1",
     )
     .fetch_one(&mut root)
     .await
