@@ -168,6 +168,7 @@ impl KeyPlanner<'_> {
         }
         if let Some(obstacle) = self.blocked(&desired.wants) {
             Self::tell_blocked(desired, obstacle);
+            self.remove_losers(&desired.wants);
             return;
         }
         for want in &desired.wants {
@@ -206,6 +207,17 @@ impl KeyPlanner<'_> {
 
     fn owners(&self) -> impl Iterator<Item = &OwnerRow> {
         self.key.tables().iter().filter_map(|table| self.current.owners.get(&self.id(*table)))
+    }
+
+    /// What can't be written is nobody else's either: rows that an object had which lost the key go.
+    fn remove_losers(&mut self, wants: &[Want]) {
+        let Some(winner) = wants.first().map(|want| want.uid.clone()) else { return };
+        for &table in self.key.tables() {
+            let owner = self.current.owners.get(&self.id(table));
+            if owner.is_some_and(|owner| *owner.object_uid != *winner) {
+                self.remove(table, None);
+            }
+        }
     }
 
     /// What is kept and gone all the same (somebody removed it) is not made anew.

@@ -145,6 +145,30 @@ fn a_row_that_was_there_is_left_alone_or_adopted() {
 
 /// Mail that is there stays where its owner finds it.
 #[test]
+fn a_loser_has_no_row_even_where_the_winner_can_have_none() {
+    let mut world = World::with_alpha();
+    world.alias("mail", "late", 5, json!({"address": "bob@alpha.example.org", "goto": ["x@elsewhere.org"]}));
+    let mut current = Current::default();
+    sync(&world, &mut current);
+    let foreign = Row::Mailbox(MailboxRow {
+        username: "bob@alpha.example.org".into(),
+        password: "theirs".into(),
+        name: String::new(),
+        maildir: "theirs/".into(),
+        quota: 0,
+        local_part: "bob".into(),
+        domain: "alpha.example.org".into(),
+        active: true,
+    });
+    current.rows.insert((Table::Mailbox, "bob@alpha.example.org".into()), foreign.clone());
+    world.mailbox("mail", "bob", 2, json!({"address": "bob@alpha.example.org"}));
+    sync(&world, &mut current);
+    let left: Vec<&Row> = current.rows.values().filter(|row| row.key() == "bob@alpha.example.org").collect();
+    assert_eq!(left, [&foreign]);
+    assert!(current.owners.keys().all(|(_, key)| key != "bob@alpha.example.org"));
+}
+
+#[test]
 fn an_adopted_mailbox_keeps_its_maildir_and_its_password() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
     let theirs = MailboxRow {

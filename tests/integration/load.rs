@@ -51,7 +51,7 @@ fn mailbox(name: &str) -> String {
 fn declare() {
     apply(&format!(
         "{{apiVersion: vmail.dev/v1alpha1, kind: MailServer, metadata: {{name: load, namespace: mail}}, \
-         spec: {{hostname: load.example.org, postfix: {{parameters: {{smtpd_client_connection_count_limit: \"0\"}}}}}}}}\n---\n\
+         spec: {{hostname: load.example.org, massDeletion: {{maxPercent: 100}}, postfix: {{parameters: {{smtpd_client_connection_count_limit: \"0\"}}}}}}}}\n---\n\
          {{apiVersion: vmail.dev/v1alpha1, kind: MailDomain, metadata: {{name: load, namespace: mail}}, \
          spec: {{serverRef: {{name: load}}, domain: load.example.org}}}}\n{}",
         (0..MAILBOXES).map(|number| mailbox(&format!("u{number}"))).collect::<String>()
