@@ -3,12 +3,19 @@
 use std::io::PipeWriter;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
 use super::Error;
 use super::children::Children;
 use super::log::is_complaint;
+
+/// What Postfix's commands say as long as there is no master(8).
+const NOT_YET: &str = "the Postfix mail system is not running";
+
+/// Between two looks at a Postfix that is about to be there.
+const START_INTERVAL: Duration = Duration::from_millis(100);
 
 fn command(config: &Path, verb: &str) -> Command {
     let mut command = Command::new("postfix");
@@ -48,13 +55,19 @@ pub(super) fn start(children: &Children, config: &Path, log: PipeWriter) -> Resu
     children.spawn(&mut command).map_err(Error::system("postfix start-fg"))
 }
 
-/// Makes a running Postfix read its configuration again; sessions go on.
+/// Makes Postfix read its configuration again; sessions go on. One that has only just been started is waited for, which
+/// lasts no longer than the agent: it ends when Postfix does.
 pub(super) async fn reload(children: &Children, config: &Path) -> Result<(), Error> {
-    let output = children.output("postfix reload", &mut command(config, "reload")).await?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(Error::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    loop {
+        let output = children.output("postfix reload", &mut command(config, "reload")).await?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            return Ok(());
+        }
+        if !words.contains(NOT_YET) {
+            return Err(Error::Refused(words.trim().to_owned()));
+        }
+        tokio::time::sleep(START_INTERVAL).await;
     }
 }
 
