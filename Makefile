@@ -33,7 +33,7 @@ test: ## Every check and test, also on a cluster of its own
 	@tests/run.sh
 
 .PHONY: bench
-bench: ## Measures the set loop, each figure beside the raw limit (N=1000,10000 ONLY=pure,database,cluster,files)
+bench: ## Measures the set loop, each figure beside the raw limit (N=1000,10000 ONLY=pure,database,cluster,files,mail)
 	@benches/run.sh
 
 .PHONY: generate

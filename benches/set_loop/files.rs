@@ -1,7 +1,6 @@
 //! Look-up files on a real node: from a changed Mailbox to the reloaded map, and what the pod's programs take.
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -12,13 +11,12 @@ use vmail_operator::postfix::shards::{LIMIT, SLOTS};
 use vmail_operator::server::build::names;
 
 use crate::cluster::{self, Operator};
-use crate::smtp::Session;
+use crate::pod::{Pod, await_accepted, await_code};
 use crate::{Figure, percentile, world};
 
 const SERVER: &str = "paper";
 const POD: &str = "paper-postfix-0";
 const SAMPLES: usize = 10;
-const PATIENCE: Duration = Duration::from_mins(10);
 
 pub async fn measure(n: usize) {
     let client = Client::try_default().await.expect("KUBECONFIG: `make bench` starts a cluster and sets it");
@@ -29,7 +27,7 @@ pub async fn measure(n: usize) {
     let spec = json!({"hostname": "paper.example.org", "lookupTables": "lmdb"});
     let server = MailServer::new(SERVER, serde_json::from_value(spec).unwrap());
     Api::namespaced(client.clone(), &namespace).create(&PostParams::default(), &server).await.unwrap();
-    let pod = Pod { namespace: namespace.clone() };
+    let pod = Pod { namespace: namespace.clone(), name: POD };
     let address = pod.address();
     await_code(&address, "nobody@example.net", 554);
     let programs = [("files_agent_memory", "vmail-operator"), ("files_smtpd_memory", "smtpd")];
@@ -93,60 +91,4 @@ async fn one_bare(client: &Client, pod: &Pod, number: usize) -> f64 {
          postmap -c /run/vmail/postfix lmdb:$PWD/alias_maps lmdb:$PWD/mailbox_maps && rm -r $PWD";
     assert!(pod.exec(compile).status().unwrap().success());
     started.elapsed().as_secs_f64()
-}
-
-fn await_accepted(address: &str, to: &str) {
-    await_code(address, to, 250);
-}
-
-fn await_code(address: &str, to: &str, code: u16) {
-    let started = Instant::now();
-    let asked = || Session::open(address).and_then(|mut session| session.recipient(to));
-    while asked().map_or(0, |reply| reply.code) != code {
-        assert!(started.elapsed() < PATIENCE, "{to} never gets {code}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// The Postfix pod.
-struct Pod {
-    namespace: String,
-}
-
-impl Pod {
-    fn kubectl(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
-        command.args(["-n", &self.namespace]).args(arguments);
-        command
-    }
-
-    fn exec(&self, script: &str) -> Command {
-        self.kubectl(&["exec", POD, "-c", "postfix", "--", "sh", "-c", script])
-    }
-
-    /// Where it answers, once its Service is there.
-    fn address(&self) -> String {
-        let started = Instant::now();
-        loop {
-            let output = self
-                .kubectl(&["get", "service", "paper-postfix", "-o", "jsonpath={.spec.clusterIP}"])
-                .output();
-            let output = output.unwrap();
-            if output.status.success() {
-                return format!("{}:25", String::from_utf8_lossy(&output.stdout));
-            }
-            assert!(started.elapsed() < PATIENCE, "no Service");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// The largest peak resident set of a program's processes, MiB.
-    fn memory(&self, program: &str) -> f64 {
-        let script = format!(
-            "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = {program} ] && sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' $p/status; done; true"
-        );
-        let output = self.exec(&script).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines().filter_map(|line| line.parse::<f64>().ok()).fold(0.0, f64::max) / 1024.0
-    }
 }

@@ -1,7 +1,7 @@
 //! `make bench`: what the set loop costs, each figure beside the raw limit measured in the same run.
 //!
 //! One JSON line a figure: name, value, unit, limit (the raw figure or the bound), ratio (value / limit), n.
-//! `N=` chooses the sizes (comma-separated), `ONLY=` the parts (pure, database, cluster, files).
+//! `N=` chooses the sizes (comma-separated), `ONLY=` the parts (pure, database, cluster, files, mail).
 #![allow(missing_docs, reason = "a program")]
 #![allow(
     clippy::unwrap_used,
@@ -13,10 +13,12 @@
 mod cluster;
 mod database;
 mod files;
+mod mail;
 #[path = "../../tests/integration/mariadb.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod mariadb;
 mod one_mailbox;
+mod pod;
 mod pure;
 #[path = "../../tests/integration/smtp.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -92,6 +94,11 @@ async fn main() {
     if wanted("files") {
         for n in sizes(&[10_000]) {
             files::measure(n).await;
+        }
+    }
+    if wanted("mail") {
+        for n in sizes(&[1000]) {
+            mail::measure(n).await;
         }
     }
 }
