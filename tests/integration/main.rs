@@ -17,6 +17,7 @@ mod files;
 mod load;
 mod mail;
 mod mariadb;
+mod matrix;
 mod operator;
 mod plugin;
 mod postfixadmin;
