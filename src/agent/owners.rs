@@ -20,11 +20,9 @@ const MAILBOX_MODE: u32 = 0o700;
 const MBOX_MODE: u32 = 0o600;
 
 /// Makes all of `owners` below `base`, or corrects their owner; never of what is in them. Lets every user pass through
-/// `base` then.
+/// `base` where one of them is not the base's.
 pub(super) fn make(base: &Path, owners: &[MailOwner]) -> Result<(), Error> {
-    if !owners.is_empty() {
-        open_to_all(base).map_err(Error::file(base))?;
-    }
+    open_to_others(base, owners).map_err(Error::file(base))?;
     for owner in owners {
         let path = base.join(owner.path.trim_end_matches('/'));
         make_one(&path, owner).map_err(Error::file(&path))?;
@@ -32,9 +30,14 @@ pub(super) fn make(base: &Path, owners: &[MailOwner]) -> Result<(), Error> {
     Ok(())
 }
 
-fn open_to_all(base: &Path) -> io::Result<()> {
-    let mode = std::fs::metadata(base)?.mode() & 0o7777;
-    std::fs::set_permissions(base, Permissions::from_mode(mode | 0o001))
+fn open_to_others(base: &Path, owners: &[MailOwner]) -> io::Result<()> {
+    let Some(found) = (!owners.is_empty()).then(|| std::fs::metadata(base)).transpose()? else {
+        return Ok(());
+    };
+    if owners.iter().all(|owner| u32::try_from(owner.uid) == Ok(found.uid())) {
+        return Ok(());
+    }
+    std::fs::set_permissions(base, Permissions::from_mode(found.mode() & 0o7777 | 0o001))
 }
 
 fn make_one(path: &Path, MailOwner { path: name, uid, gid }: &MailOwner) -> io::Result<()> {
@@ -76,7 +79,7 @@ mod tests {
         for _ in 0..2 {
             make(base.path(), &owners).unwrap();
             let mode = |name: &str| std::fs::metadata(base.path().join(name)).unwrap().mode() & 0o7777;
-            assert_eq!(mode("") & 0o001, 0o001, "other users pass through");
+            assert_eq!(mode("") & 0o001, 0, "there is no other user to pass through");
             assert_eq!([mode("a.org"), mode("a.org/bob"), mode("a.org/mbox")], [0o711, 0o700, 0o600]);
             std::fs::write(base.path().join("a.org/mbox"), "mail").unwrap();
         }

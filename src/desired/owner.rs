@@ -2,6 +2,7 @@
 
 use super::{Verdict, desired, maildir};
 use crate::api::Reason;
+use crate::api::mail_server::MailboxFormat;
 use crate::index::rows::{DomainRow, Ids, Kind, MailboxRow, ObjectId, ServerRow};
 use crate::index::{Index, Key};
 use crate::object::ObjectName;
@@ -43,6 +44,17 @@ pub(super) fn obstacle(index: &Index, server: &ServerRow, object: &ObjectId) -> 
         server.minimum_uid
     );
     Some(Verdict::new(object, Reason::Invalid, message))
+}
+
+/// The directories of domains whose mailboxes are mbox files.
+#[must_use]
+pub fn mbox_directories(index: &Index, name: &ObjectName) -> Vec<MailOwner> {
+    let Some(server) = index.server(name).filter(|server| server.format == MailboxFormat::Mbox) else {
+        return Vec::new();
+    };
+    let (uid, gid) = server.owner;
+    let directory = |key: &Key| MailOwner { path: format!("{}/", key.domain()), uid, gid };
+    index.domains_of(name).iter().map(directory).collect()
 }
 
 /// Directories and mbox files that have to be there with their owner before mail comes: a directory belongs to the

@@ -157,13 +157,7 @@ fn lookups(text: &mut Parameters, tables: LookupTables, needs: &Needs) {
     let table = |name: &str| table(tables, name);
     text.fixed("virtual_mailbox_domains", table("domains_maps"));
     text.fixed("virtual_mailbox_maps", table("mailbox_maps"));
-    // Files have the addresses of alias domains written out.
-    let aliases: &[&str] = if tables.are_files() {
-        &["alias_maps"]
-    } else {
-        &["alias_maps", "alias_domain_maps", "alias_domain_catch_all_maps"]
-    };
-    text.fixed("virtual_alias_maps", aliases.iter().map(|name| table(name)).collect::<Vec<_>>().join(" "));
+    text.fixed("virtual_alias_maps", table("alias_maps"));
     text.fixed("relay_domains", table("relay_domains_maps"));
     // It costs a query for each time that Postfix looks at a recipient.
     if needs.transports {

@@ -71,6 +71,9 @@ pub struct Needs {
     pub transports: bool,
     /// Directories and mbox files whose owner is not the server's, parents first; none: one owner for all mail.
     pub owners: Vec<MailOwner>,
+    /// Directories that have to be there and belong to the server's owner: virtual(8) makes those of a maildir, and none
+    /// for an mbox file.
+    pub directories: Vec<MailOwner>,
 }
 
 /// A directory or an mbox file of the mail store, and who owns it.
@@ -108,8 +111,8 @@ pub fn render(
         (MAIN_CF.to_owned(), main_cf::render(name, spec, needs)?),
         (MASTER_CF.to_owned(), master_cf::TEXT.to_owned()),
     ]);
-    if !needs.owners.is_empty() {
-        files.insert(owners::FILE.to_owned(), owners::render(&needs.owners)?);
+    if !needs.owners.is_empty() || !needs.directories.is_empty() {
+        files.insert(owners::FILE.to_owned(), owners::render(&needs.directories, &needs.owners)?);
     }
     if let Some(database) = database {
         files.extend(queries(spec, database, needs)?);

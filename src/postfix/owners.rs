@@ -10,16 +10,17 @@ pub const FILE: &str = "owners";
 const LARGEST: usize = 900 << 10;
 
 const PATH_RULE: &str = "an address whose local part can't be the name of a directory";
-const SIZE_RULE: &str =
-    "fewer mailboxes with an owner of their own: the list of them doesn't fit into a ConfigMap";
+const SIZE_RULE: &str = "fewer mailboxes with an owner of their own, or fewer domains of mbox files: the list of them doesn't fit into a ConfigMap";
 
-/// `uid gid path` a line.
-pub(super) fn render(owners: &[MailOwner]) -> Result<String, Error> {
-    if owners.iter().any(|owner| !is_safe(&owner.path)) {
+/// `uid gid path` a line: what belongs to the server's owner, then what belongs to another.
+pub(super) fn render(directories: &[MailOwner], owners: &[MailOwner]) -> Result<String, Error> {
+    let is_owned = |directory: &&MailOwner| !owners.iter().any(|owner| owner.path == directory.path);
+    let all: Vec<&MailOwner> = directories.iter().filter(is_owned).chain(owners).collect();
+    if all.iter().any(|owner| !is_safe(&owner.path)) {
         return Err(Error::new("metadata", PATH_RULE));
     }
-    let line = |MailOwner { path, uid, gid }: &MailOwner| format!("{uid} {gid} {path}\n");
-    let text: String = owners.iter().map(line).collect();
+    let line = |MailOwner { path, uid, gid }: &&MailOwner| format!("{uid} {gid} {path}\n");
+    let text: String = all.iter().map(line).collect();
     if text.len() > LARGEST { Err(Error::new("uid", SIZE_RULE)) } else { Ok(text) }
 }
 
@@ -53,7 +54,7 @@ mod tests {
         #[test]
         fn a_list_is_read_as_it_was_written(paths in prop::collection::vec(".{0,20}", 0..5), uid in 1..i32::MAX) {
             let owners: Vec<_> = paths.into_iter().map(|path| MailOwner { path, uid, gid: 901 }).collect();
-            if let Ok(text) = render(&owners) {
+            if let Ok(text) = render(&[], &owners) {
                 prop_assert_eq!(parse(&text), owners.clone());
                 for owner in owners {
                     prop_assert!(!owner.path.starts_with('/') && !owner.path.split('/').any(|name| name == ".."));

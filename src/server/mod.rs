@@ -40,7 +40,7 @@ use serde_json::json;
 
 use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus, Reason};
 use crate::desired::domain_classes;
-use crate::desired::owner::owners;
+use crate::desired::owner::{mbox_directories, owners};
 use crate::index::Index;
 use crate::index::stored_as::refused_switch;
 use crate::object::ObjectName;
@@ -261,6 +261,7 @@ fn needs(index: &Index, server: &ObjectName) -> Needs {
         domains: domain_classes(index, server),
         transports: index.has_transports(server),
         owners: owners(index, server),
+        directories: mbox_directories(index, server),
     }
 }
 
