@@ -71,6 +71,7 @@ mod tests {
     #[test]
     fn directories_and_mbox_files_get_their_modes_and_what_is_there_stays() {
         let base = tempfile::TempDir::new().unwrap();
+        std::fs::set_permissions(base.path(), Permissions::from_mode(0o770)).unwrap();
         let me = std::fs::metadata(base.path()).unwrap();
         let (uid, gid) = (i32::try_from(me.uid()).unwrap(), i32::try_from(me.gid()).unwrap());
         let owners: Vec<_> = ["a.org/", "a.org/bob/", "a.org/mbox"]
