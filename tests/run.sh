@@ -145,7 +145,7 @@ store_on() {
 }
 
 needs_own_cluster() {
-	[[ "$1" =~ ^(api_server|files|load|mail|matrix|replicas)$ ]]
+	[[ "$1" =~ ^(api_server|files|load|mail|matrix|pod|replicas)$ ]]
 }
 
 integration_modules() {

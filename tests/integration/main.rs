@@ -20,6 +20,7 @@ mod mariadb;
 mod matrix;
 mod operator;
 mod plugin;
+mod pod;
 mod postfixadmin;
 mod replicas;
 mod schema;
