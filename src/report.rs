@@ -41,23 +41,15 @@ pub struct ServerReport {
     pub database: Option<Finding>,
     /// The condition `TablesSynced`.
     pub tables: Finding,
-    /// Which tables have had all accounts, at least once since the set loop began with them; `None`: none yet.
-    pub complete: Option<Tables>,
+    /// Which tables ([`crate::index::rows::ServerRow::database`]) have had all accounts, at least once since the set loop
+    /// began with them; `None`: none yet.
+    pub complete: Option<u64>,
     /// Grows with each change of what Postfix's configuration depends on beside the `MailServer` itself.
     pub needs: u64,
     /// Managed rows that somebody else changed and that are left as they are.
     pub drifted: usize,
     /// Managed rows in the table `domain`, `mailbox`, and `alias` without identity rows.
     pub counts: Counts,
-}
-
-/// Where accounts are looked up.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Tables {
-    /// In a database.
-    Database,
-    /// In files.
-    Files,
 }
 
 /// Managed rows of a server.

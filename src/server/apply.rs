@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::build::names::{self, Component};
-use super::build::{CONFIG_HASH_ANNOTATION, DRAIN_ANNOTATION, DatabaseObjects, Objects, short_hash};
+use super::build::{
+    CONFIG_HASH_ANNOTATION, DRAIN_ANNOTATION, DatabaseObjects, Objects, TABLES_ANNOTATION, short_hash,
+};
 use super::drain::is_leaving;
 use super::pods::{PodState, pod_state};
 use super::validate::ValidatedServer;
 use crate::api::FIELD_MANAGER;
 use crate::object::ObjectName;
-use crate::postfix::MAIN_CF;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -227,15 +228,44 @@ pub async fn ask_to_leave(client: &Client, pods: &[Pod], leaving: &BTreeSet<Stri
     Ok(())
 }
 
-/// main.cf as it was handed to Postfix last; `None`: there is none yet.
+/// Which tables the configuration names that was handed to Postfix last; `None`: there is none yet.
 ///
 /// # Errors
 /// When the API server can't be asked.
-pub async fn main_cf_in_force(client: &Client, server: &ObjectName) -> Result<Option<String>, Error> {
+pub async fn tables_in_force(client: &Client, server: &ObjectName) -> Result<Option<String>, Error> {
     let api = Api::<ConfigMap>::namespaced(client.clone(), &server.namespace);
     let name = names::postfix(&server.name);
     let live = bounded(&format!("ConfigMap {name}"), api.get_opt(&name)).await?;
-    Ok(live.and_then(|live| live.data?.remove(MAIN_CF)))
+    Ok(live.and_then(|live| live.annotations().get(TABLES_ANNOTATION).cloned()))
+}
+
+/// Removes an embedded database that is used no more. Its claim and its accounts stay: with `embedded` again, it is as it was.
+///
+/// # Errors
+/// When it can't be asked for or deleted.
+pub async fn remove_database(client: &Client, server: &ValidatedServer) -> Result<(), Error> {
+    let name = names::database(&server.name.name);
+    remove::<StatefulSet>(client, server, &name).await?;
+    remove::<Service>(client, server, &name).await
+}
+
+async fn remove<K>(client: &Client, server: &ValidatedServer, name: &str) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(client.clone(), &server.name.namespace);
+    let what = format!("{} {name}", K::kind(&()));
+    let Some(live) = bounded(&what, api.get_opt(name)).await? else { return Ok(()) };
+    if require_owned(&live, server).is_err() {
+        return Ok(());
+    }
+    match bounded(&what, api.delete(name, &DeleteParams::default())).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => {
+            tracing::info!(server = %server.name, object = what, "removed, its claim stays");
+            Ok(())
+        }
+    }
 }
 
 /// Removes the look-up files of a server that looks accounts up in a database.

@@ -44,11 +44,12 @@ use crate::desired::owner::{mbox_directories, owners};
 use crate::index::Index;
 use crate::index::stored_as::refused_switch;
 use crate::object::ObjectName;
-use crate::postfix::{self, MAIN_CF, Needs, RenderedConfig};
-use crate::report::{Finding, Reports, Tables};
+use crate::postfix::{self, Needs};
+use crate::report::{Finding, Reports};
 use crate::watches::SharedIndex;
 use apply::bounded;
 use build::names::{CONTROLLED_SELECTOR, Component, INSTANCE_LABEL};
+use build::tables;
 use database::Endpoint;
 use drain::{Drain, drain};
 pub use error::Error;
@@ -212,7 +213,7 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
     let leaving = leaving(&mut validated, context, &pods).await?;
     let objects = build::build(&validated, &config, accounts.as_ref());
-    let tables_first = tables_first(&validated, &config, context).await?;
+    let tables_first = tables_first(&validated, context).await?;
     Box::pin(apply::apply(&context.client, &validated, objects, tables_first)).await?;
     apply::ask_to_leave(&context.client, &pods, &leaving).await?;
     if !tables_first {
@@ -220,6 +221,9 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
         apply::touch(&context.client, &pods, &config.hash).await?;
         if validated.endpoint.is_some() {
             apply::remove_look_up_files(&context.client, &validated.name).await?;
+        }
+        if validated.database.is_none() {
+            apply::remove_database(&context.client, &validated).await?;
         }
     }
     let credentials = credentials::obstacle(&context.client, &validated).await?;
@@ -240,20 +244,12 @@ async fn leaving(
     Ok(leaving)
 }
 
-/// Whether Postfix would be handed tables of another kind, and these don't have all accounts yet: it would refuse mail for
+/// Whether Postfix would be handed other tables than it has, and these don't have all accounts yet: it would refuse mail for
 /// those that are missing.
-async fn tables_first(
-    server: &ValidatedServer,
-    config: &RenderedConfig,
-    context: &Context,
-) -> Result<bool, Error> {
-    let kind = |main_cf: &str| {
-        if postfix::looks_up_files(main_cf) { Tables::Files } else { Tables::Database }
-    };
-    let wanted = config.files.get(MAIN_CF).map(|text| kind(text));
-    let in_force = apply::main_cf_in_force(&context.client, &server.name).await?.map(|text| kind(&text));
+async fn tables_first(server: &ValidatedServer, context: &Context) -> Result<bool, Error> {
+    let in_force = apply::tables_in_force(&context.client, &server.name).await?;
     let complete = context.reports.get(&server.name).and_then(|report| report.complete);
-    Ok(in_force.is_some() && in_force != wanted && complete != wanted)
+    Ok(in_force.is_some_and(|in_force| in_force != tables(server)) && complete != Some(server.tables))
 }
 
 fn needs(index: &Index, server: &ObjectName) -> Needs {

@@ -232,7 +232,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::report::{Counts, Tables};
+    use crate::report::Counts;
 
     fn server(status: Option<MailServerStatus>) -> MailServer {
         let mut server: MailServer = serde_json::from_value(json!({
@@ -262,7 +262,7 @@ mod tests {
                 needs: 0,
                 drifted: 0,
                 database: Some(Finding::good(Reason::Ready, "")),
-                complete: Some(Tables::Database),
+                complete: Some(1),
                 tables: Finding::good(Reason::Synced, ""),
                 counts: Counts { domains: 3, mailboxes: 9, aliases: 5 },
             }),

@@ -13,6 +13,7 @@ use super::build::names;
 use super::database::{Endpoint, endpoint};
 use crate::api::MailServer;
 use crate::api::mail_server::{self as api, AccessMode, DEFAULT_OWNER, ServiceType};
+use crate::index::rows::ServerRow;
 use crate::object::ObjectName;
 
 /// `virtual_mailbox_base` where a `MailServer` names none.
@@ -55,6 +56,8 @@ pub struct ValidatedServer {
     pub owner: OwnerReference,
     /// Its database, as seen from the Postfix pod; `None`: it looks accounts up in files.
     pub endpoint: Option<Endpoint>,
+    /// Where its accounts are looked up, as the set loop calls it.
+    pub tables: u64,
     /// The Postfix workload.
     pub postfix: PostfixWorkload,
     /// The mail store.
@@ -143,6 +146,7 @@ pub fn validate(server: &MailServer, images: &Images) -> Result<ValidatedServer,
     Ok(ValidatedServer {
         postfix: postfix_workload(server.spec.postfix.clone().unwrap_or_default(), images),
         mail_store: mail_store(server.spec.mail_store.clone().unwrap_or_default()),
+        tables: ServerRow::from(server).database,
         name,
         owner,
         endpoint,

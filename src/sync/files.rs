@@ -24,7 +24,7 @@ use crate::index::{Key, Work};
 use crate::object::ObjectName;
 use crate::postfix::maps::{self, Refusal};
 use crate::postfix::shards::{self, TooMany};
-use crate::report::{Counts, Finding, ServerReport, Tables};
+use crate::report::{Counts, Finding, ServerReport};
 use config_maps::ConfigMaps;
 use set::{Set, Wanted};
 
@@ -63,7 +63,7 @@ pub(super) async fn work(
 ) -> Result<(), FilesError> {
     let database = context.index.read().server(server).map(|row| row.database);
     let mut changed = context.index.subscribe();
-    let mut passes = Passes::open(context, server).await?;
+    let mut passes = Passes::open(context, server, database).await?;
     passes.full().await?;
     let mut next_check = Instant::now() + jittered(context.drift_check_interval);
     loop {
@@ -91,6 +91,8 @@ pub(super) async fn work(
 struct Passes<'a> {
     context: &'a Context,
     server: &'a ObjectName,
+    /// `ServerRow::database` of a server with look-up files.
+    tables: Option<u64>,
     config_maps: ConfigMaps,
     /// What the `ConfigMap`s hold.
     written: Set,
@@ -101,11 +103,16 @@ struct Passes<'a> {
 }
 
 impl<'a> Passes<'a> {
-    async fn open(context: &'a Context, server: &'a ObjectName) -> Result<Self, FilesError> {
+    async fn open(
+        context: &'a Context,
+        server: &'a ObjectName,
+        tables: Option<u64>,
+    ) -> Result<Self, FilesError> {
         let (config_maps, written) = ConfigMaps::open(context.client.clone(), server).await?;
         Ok(Self {
             context,
             server,
+            tables,
             config_maps,
             written,
             counts: Counts::default(),
@@ -204,7 +211,7 @@ impl<'a> Passes<'a> {
                 Some(held) => Finding::bad(Reason::DeletionsHeld, held.message()),
                 None => Finding::good(Reason::Synced, "the look-up files are as declared"),
             },
-            complete: Some(Tables::Files),
+            complete: self.tables,
             needs: self.context.index.read().needs_version(self.server),
             drifted: 0,
             counts: self.counts,

@@ -18,7 +18,7 @@ use crate::index::{Key, Work};
 use crate::object::ObjectName;
 use crate::password::{self, Request};
 use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
-use crate::report::{Counts, Finding, ServerReport, Tables};
+use crate::report::{Counts, Finding, ServerReport};
 use crate::store::{self, OwnedKeys, Store};
 use crate::tables::{Row, SharedColumn, Table};
 
@@ -39,6 +39,8 @@ pub(super) struct Passes<'a> {
     context: &'a Context,
     server: &'a ObjectName,
     server_id: String,
+    /// [`ServerRow::database`] of the tables that the store is of.
+    tables: u64,
     store: Store,
     absent: Vec<(Table, SharedColumn)>,
     /// What the database lacks to hold admins.
@@ -58,12 +60,13 @@ pub(super) struct Passes<'a> {
 }
 
 impl<'a> Passes<'a> {
-    pub(super) fn new(context: &'a Context, server: &'a ObjectName, store: Store) -> Self {
+    pub(super) fn new(context: &'a Context, server: &'a ObjectName, store: Store, tables: u64) -> Self {
         let server_id = context.server_id(server);
         Self {
             context,
             server,
             server_id,
+            tables,
             absent: store.absent_columns(),
             lacking: store.lacking_for_admins(),
             store,
@@ -367,7 +370,7 @@ impl<'a> Passes<'a> {
         ServerReport {
             database: Some(Finding::good(Reason::Ready, "connected")),
             tables,
-            complete: Some(Tables::Database),
+            complete: Some(self.tables),
             needs: self.context.index.read().needs_version(self.server),
             drifted: self.drifted.len(),
             counts: self.counts,

@@ -197,7 +197,7 @@ async fn work(
     stop: &CancellationToken,
 ) -> Result<(), PassError> {
     let mut changed = context.index.subscribe();
-    let mut passes = Passes::new(context, server, store);
+    let mut passes = Passes::new(context, server, store, database);
     passes.read_ahead().await?;
     all_listed(context, stop).await;
     let mut next_check = Instant::now();

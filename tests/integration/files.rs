@@ -176,4 +176,8 @@ fn a_database_takes_over_and_gives_back() {
         Vec::<String>::new(),
         "no declared address is refused while tables are exchanged"
     );
+    await_true(LIMIT, "the database that is used no more is gone", || {
+        field("statefulset/paper-database", ".metadata.name").is_empty()
+    });
+    assert_eq!(field("pvc/data-paper-database-0", ".status.phase"), "Bound", "its data stays");
 }

@@ -39,9 +39,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, create, patch]
-# Look-up files that hold nothing any more.
+# Look-up files that hold nothing any more, and an embedded database that is used no more (its claim stays).
 - apiGroups: [""]
-  resources: [configmaps]
+  resources: [configmaps, services]
+  verbs: [delete]
+- apiGroups: [apps]
+  resources: [statefulsets]
   verbs: [delete]
 # Never deleted by the operator: mail is in them.
 - apiGroups: [""]

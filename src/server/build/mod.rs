@@ -28,6 +28,7 @@ use super::validate::ValidatedServer;
 use crate::postfix::RenderedConfig;
 use names::Component;
 
+pub use config_map::{TABLES_ANNOTATION, tables};
 pub use secrets::{PASSWORD_KEY, USERNAME_KEY, account_secret};
 pub use services::SMTP_PORT;
 
