@@ -29,10 +29,18 @@ pub fn must(output: &Output, what: &str) -> String {
 }
 
 pub fn apply(yaml: &str) {
-    let path = std::env::temp_dir().join(format!("vmail-{}.yaml", std::process::id()));
-    std::fs::write(&path, yaml).unwrap();
-    must(&kubectl(&["apply", "-f", path.to_str().unwrap()]), "kubectl apply");
-    std::fs::remove_file(path).unwrap();
+    with_file(yaml, &["apply"]);
+}
+
+/// Deletes what [`apply`] made: an object that another test finds without its server is never ready.
+pub fn delete(yaml: &str) {
+    with_file(yaml, &["delete", "--wait=false", "--ignore-not-found"]);
+}
+
+fn with_file(yaml: &str, verb: &[&str]) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), yaml).unwrap();
+    must(&kubectl(&[verb, &["-f", file.path().to_str().unwrap()]].concat()), verb[0]);
 }
 
 pub fn await_true(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {

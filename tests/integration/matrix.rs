@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::mail::{LIMIT, apply, await_true, install, kubectl, must, ready};
+use crate::mail::{LIMIT, apply, await_true, delete, install, kubectl, must, ready};
 use crate::smtp::Session;
 
 const TYPES: [&str; 6] = ["proxy:mysql", "mysql", "hash", "lmdb", "cdb", "texthash"];
@@ -54,14 +54,14 @@ const SERVERS: [Server; 4] = [
 #[test]
 fn every_look_up_type_layout_and_format_delivers_as_the_seed_says() {
     install();
-    apply(&SERVERS.iter().map(Server::manifests).collect::<String>());
+    let manifests: String = SERVERS.iter().map(Server::manifests).collect();
+    apply(&manifests);
     std::thread::scope(|scope| {
         for server in &SERVERS {
             scope.spawn(|| server.goes_through_all_types());
         }
     });
-    let servers = SERVERS.map(|server| server.name);
-    must(&kubectl(&[&["delete", "mailserver", "--wait=false"], &servers[..]].concat()), "kubectl delete");
+    delete(&manifests);
 }
 
 impl Server {
