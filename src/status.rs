@@ -3,8 +3,8 @@
 //! A verdict waits here until a worker is free; a newer one for the same object replaces it. What a patch would say is
 //! worked out when it is sent, from the index, and compared with what the object said when it was last seen.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -41,7 +41,7 @@ const COUNTS_AFTER: Duration = Duration::from_secs(1);
 pub struct Statuses(Arc<Queue>);
 
 struct Queue {
-    pending: Mutex<BTreeMap<ObjectId, Pending>>,
+    waiting: Mutex<Waiting>,
     wake: Notify,
     index: SharedIndex,
     client: Client,
@@ -49,18 +49,40 @@ struct Queue {
     recorder: Recorder,
 }
 
+#[derive(Default)]
+struct Waiting {
+    pending: BTreeMap<ObjectId, Pending>,
+    /// Objects whose patch is under way: two of one object could arrive in either order.
+    under_way: BTreeSet<ObjectId>,
+}
+
 struct Pending {
     verdict: Verdict,
     due: Instant,
+}
+
+impl Waiting {
+    /// The first verdict that is due, else the time at which one will be.
+    fn take(&mut self, now: Instant) -> (Option<Verdict>, Option<Instant>) {
+        let Self { pending, under_way } = self;
+        let mut free = pending.iter().filter(|(id, _)| !under_way.contains(*id));
+        match free.clone().find(|(_, pending)| pending.due <= now).map(|(id, _)| id.clone()) {
+            Some(id) => {
+                under_way.insert(id.clone());
+                (pending.remove(&id).map(|pending| pending.verdict), None)
+            }
+            None => (None, free.by_ref().map(|(_, pending)| pending.due).min()),
+        }
+    }
 }
 
 impl Statuses {
     /// An empty queue.
     #[must_use]
     pub fn new(client: Client, index: SharedIndex, metrics: Metrics) -> Self {
-        let pending = Mutex::default();
+        let waiting = Mutex::default();
         let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
-        Self(Arc::new(Queue { pending, wake: Notify::new(), index, client, metrics, recorder }))
+        Self(Arc::new(Queue { waiting, wake: Notify::new(), index, client, metrics, recorder }))
     }
 
     /// Queues verdicts whose objects don't say so yet.
@@ -69,10 +91,12 @@ impl Statuses {
         let mut queued = 0;
         {
             let index = self.0.index.read();
-            let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self.waiting();
+            let Waiting { pending, under_way } = &mut *waiting;
             for verdict in verdicts {
                 let Some(wanted) = WantedStatus::of(&index, &verdict) else { continue };
-                if wanted.is_seen() {
+                // What an object whose patch is under way says when that is done is not known yet.
+                if wanted.is_seen() && !under_way.contains(&verdict.object) {
                     pending.remove(&verdict.object);
                     continue;
                 }
@@ -96,7 +120,11 @@ impl Statuses {
         loop {
             let (verdict, next) = self.take();
             match (verdict, next) {
-                (Some(verdict), _) => self.patch(verdict).await,
+                (Some(verdict), _) => {
+                    let object = verdict.object.clone();
+                    self.patch(verdict).await;
+                    self.done(&object);
+                }
                 (None, Some(due)) => {
                     let _ = tokio::time::timeout_at(due, self.0.wake.notified()).await;
                 }
@@ -105,14 +133,20 @@ impl Statuses {
         }
     }
 
-    /// The first verdict that is due, else the time at which one will be.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> (Option<Verdict>, Option<Instant>) {
-        let now = Instant::now();
-        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = pending.iter().find(|(_, pending)| pending.due <= now).map(|(id, _)| id.clone());
-        match due {
-            Some(id) => (pending.remove(&id).map(|pending| pending.verdict), None),
-            None => (None, pending.values().map(|pending| pending.due).min()),
+        self.waiting().take(Instant::now())
+    }
+
+    /// A newer verdict may have waited for the end of this patch.
+    fn done(&self, object: &ObjectId) {
+        let mut waiting = self.waiting();
+        waiting.under_way.remove(object);
+        if waiting.pending.contains_key(object) {
+            self.0.wake.notify_one();
         }
     }
 
@@ -126,9 +160,8 @@ impl Statuses {
         self.0.metrics.status_patch(failure.is_none());
         if let Some(error) = failure {
             tracing::warn!(object = %verdict.object, error, "status not written, trying again");
-            let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
             let due = Instant::now() + RETRY_AFTER;
-            pending.entry(verdict.object.clone()).or_insert(Pending { verdict, due });
+            self.waiting().pending.entry(verdict.object.clone()).or_insert(Pending { verdict, due });
         } else {
             self.0.index.quietly(|index| index.patched(&verdict.object, wanted.seen()));
             if let Some((type_, reason, note)) = wanted.news(&verdict) {

@@ -19,7 +19,7 @@ use super::brake::{self, Held, Recent};
 use super::serve::{REPORT_INTERVAL, jittered};
 use super::teller::Teller;
 use crate::api::Reason;
-use crate::desired::{Verdict, desired};
+use crate::desired::{Verdict, desired, unserved};
 use crate::index::{Key, Work};
 use crate::object::ObjectName;
 use crate::postfix::maps::{self, Refusal};
@@ -173,6 +173,9 @@ impl<'a> Passes<'a> {
         }
         self.counts = wanted.counts;
         let mut verdicts = wanted.verdicts;
+        // Of a key that this server has just lost a pass from before may have told something else.
+        let lost = touched.into_iter().flatten();
+        verdicts.extend(lost.flat_map(|key| unserved(&self.context.index.read(), key)));
         for ((_, key), refusal) in answers.refused {
             verdicts.extend(self.refused(&key, refusal));
         }

@@ -12,7 +12,7 @@ use super::drift::{self, Drifted};
 use super::teller::Teller;
 use crate::api::mail_server::Drift;
 use crate::api::{DeletionPolicy, DomainName, Reason};
-use crate::desired::{Desired, Verdict, desired};
+use crate::desired::{Desired, Verdict, desired, unserved};
 use crate::index::rows::ServerRow;
 use crate::index::{Key, Work};
 use crate::object::ObjectName;
@@ -291,7 +291,15 @@ impl<'a> Passes<'a> {
 
     fn desired(&self, keys: &[Key]) -> Vec<(Key, Desired)> {
         let index = self.context.index.read();
-        keys.iter().map(|key| (key.clone(), desired(&index, self.server, key))).collect()
+        let desired = |key: &Key| {
+            let mut desired = desired(&index, self.server, key);
+            // Of a key that this server has just lost a pass from before may have told something else.
+            if desired.verdicts.is_empty() {
+                desired.verdicts = unserved(&index, key);
+            }
+            (key.clone(), desired)
+        };
+        keys.iter().map(desired).collect()
     }
 
     async fn passwords(
