@@ -74,21 +74,49 @@ impl Rejection {
 pub(super) fn event(line: &str) -> Option<Event> {
     let (head, message) = line.split_once("]: ")?;
     let program = head.rsplit_once("postfix/")?.1.split('[').next()?;
+    if program == "smtpd" && message.starts_with("connect from ") {
+        return Some(Event::Connected);
+    }
+    let (id, words) = message.split_once(": ")?;
+    if !id.bytes().all(|c| c.is_ascii_alphanumeric()) {
+        return None;
+    }
     match program {
-        "smtpd" => smtpd(message),
-        "cleanup" => is_queued(message).then_some(Event::Received),
-        "qmgr" => message.contains(", status=expired").then_some(Event::Handled(Outcome::Expired)),
-        _ => delivery(message).map(Event::Handled),
+        "smtpd" => words.strip_prefix("reject: ").and_then(refusal).map(Event::Rejected),
+        "cleanup" => words.starts_with("message-id=<").then_some(Event::Received),
+        "qmgr" => has_expired(words).then_some(Event::Handled(Outcome::Expired)),
+        _ => delivery(words).map(Event::Handled),
     }
 }
 
-fn smtpd(message: &str) -> Option<Event> {
-    if message.starts_with("connect from ") {
-        return Some(Event::Connected);
+/// `RCPT from host[10.0.0.9]: 554 5.7.1 <...`
+fn refusal(words: &str) -> Option<Rejection> {
+    words.split_once("]: ").map(|(_, answer)| rejection(answer))
+}
+
+/// `from=<...>, status=expired, returned to sender`
+fn has_expired(words: &str) -> bool {
+    let status = words.strip_prefix("from=<").and_then(after_address);
+    status.is_some_and(|status| {
+        [", status=expired,", ", status=force-expired,"].iter().any(|sign| status.starts_with(sign))
+    })
+}
+
+/// What comes after the `>` of an address whose `<` is before `words`. A quoted local part can hold anything.
+fn after_address(words: &str) -> Option<&str> {
+    let mut in_quotes = false;
+    let mut characters = words.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\\' if in_quotes => {
+                characters.next();
+            }
+            '"' => in_quotes = !in_quotes,
+            '>' if !in_quotes => return words.get(at + 1..),
+            _ => {}
+        }
     }
-    let (_, refusal) = message.split_once(": reject: ")?;
-    let (_, answer) = refusal.split_once("]: ")?;
-    Some(Event::Rejected(rejection(answer)))
+    None
 }
 
 /// `554 5.7.1 <someone@example.net>: Relay access denied; from=<...`
@@ -110,16 +138,14 @@ fn rejection(answer: &str) -> Rejection {
     }
 }
 
-/// `3F2504E04F89: message-id=<...>`
-fn is_queued(message: &str) -> bool {
-    message.split_once(": ").is_some_and(|(_, words)| words.starts_with("message-id=<"))
-}
-
-/// `3F2504E04F89: to=<...>, relay=virtual, delay=0.01, delays=..., dsn=2.0.0, status=sent (delivered to maildir)`
-fn delivery(message: &str) -> Option<Outcome> {
-    let (_, words) = message.split_once(": to=<")?;
-    let (_, words) = words.split_once(">, relay=").or_else(|| words.split_once(">, orig_to=<"))?;
-    let (_, status) = words.split_once(", status=")?;
+/// `to=<...>, orig_to=<...>, relay=virtual, delay=0.01, delays=..., dsn=2.0.0, status=sent (delivered to maildir)`
+fn delivery(words: &str) -> Option<Outcome> {
+    let words = after_address(words.strip_prefix("to=<")?)?;
+    let words = match words.strip_prefix(", orig_to=<") {
+        Some(original) => after_address(original)?,
+        None => words,
+    };
+    let (_, status) = words.strip_prefix(", relay=")?.split_once(", status=")?;
     match status.split(' ').next()? {
         "sent" => Some(Outcome::Delivered),
         "deferred" => Some(Outcome::Deferred),
@@ -152,6 +178,8 @@ mod tests {
         assert_eq!(told("virtual", aliased), handled(Outcome::Delivered));
         let expired = "3F25: from=<a@x.org>, status=expired, returned to sender";
         assert_eq!(told("qmgr", expired), handled(Outcome::Expired));
+        let forced = "3F25: from=<a@x.org>, status=force-expired, returned to sender";
+        assert_eq!(told("qmgr", forced), handled(Outcome::Expired));
         assert_eq!(told("qmgr", "3F25: from=<a@x.org>, size=321, nrcpt=1 (queue active)"), None);
     }
 
@@ -190,9 +218,19 @@ mod tests {
 
     #[test]
     fn what_a_client_writes_is_no_event() {
-        let line = "warning: non-SMTP command from unknown[10.0.0.9]: postfix/smtpd[1]: connect from x";
-        assert_eq!(told("smtpd", line), None);
-        let line = "3F25: to=<\"x>, status=sent\"@alpha.org>, relay=virtual, dsn=5.1.1, status=bounced (x)";
-        assert_eq!(told("virtual", line), Some(Event::Handled(Outcome::Bounced)));
+        for (program, line) in [
+            ("smtpd", "warning: non-SMTP command from unknown[10.0.0.9]: postfix/smtpd[1]: connect from x"),
+            ("smtpd", "warning: non-SMTP command from unknown[10.0.0.9]: GET x: reject: y[1]: 554 z"),
+            ("qmgr", "3F25: from=<\"x, status=expired\"@evil.org>, size=321, nrcpt=1 (queue active)"),
+            ("qmgr", "3F25: from=<\"x>, status=expired,\"@evil.org>, size=321, nrcpt=1 (queue active)"),
+        ] {
+            assert_eq!(told(program, line), None, "{line}");
+        }
+        for to in
+            ["\"x>, status=sent\"@alpha.org", "\"x>, relay=y, status=sent z\"@alpha.org", "\"a\\\"b\"@x.org"]
+        {
+            let line = format!("3F25: to=<{to}>, relay=virtual, dsn=5.1.1, status=bounced (x)");
+            assert_eq!(told("virtual", &line), Some(Event::Handled(Outcome::Bounced)), "{line}");
+        }
     }
 }

@@ -164,20 +164,35 @@ impl Metrics {
     }
 }
 
-/// The files in a directory of compiled look-up files, with their sizes.
+/// The files in a directory of look-up files that Postfix opens, with their sizes: not the source of a compiled one.
 fn sizes(directory: &Path) -> Vec<(String, i64)> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
+    let files: Vec<(String, i64)> = entries
         .filter_map(|entry| {
             let size = entry.metadata().ok()?.len();
             Some((entry.file_name().to_string_lossy().into_owned(), i64::try_from(size).ok()?))
         })
-        .collect()
+        .collect();
+    let is_source = |name: &str| {
+        files.iter().any(|(other, _)| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+    };
+    files.iter().filter(|(name, _)| !is_source(name)).cloned().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sources_of_compiled_files_are_no_maps() {
+        let directory = tempfile::TempDir::new().unwrap();
+        for (file, text) in [("alias_maps", "a"), ("alias_maps.lmdb", "compiled"), ("uid_maps", "text")] {
+            std::fs::write(directory.path().join(file), text).unwrap();
+        }
+        let mut sizes = sizes(directory.path());
+        sizes.sort();
+        assert_eq!(sizes, [("alias_maps.lmdb".to_owned(), 8), ("uid_maps".to_owned(), 4)]);
+    }
 
     #[test]
     fn the_page_tells_of_mail_and_of_nobody() {

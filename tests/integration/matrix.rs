@@ -233,8 +233,15 @@ impl Server {
         Session::open(&must(&kubectl(&["get", "service", &service, "-o", path]), "Service"))
     }
 
+    /// The pod is made anew between a database and files: asks until somebody answers.
     fn code(&self, to: &str) -> u16 {
-        self.session().and_then(|mut session| session.recipient(&self.full(to))).map_or(0, |reply| reply.code)
+        let mut code = 0;
+        await_true(LIMIT, &format!("{}: an answer for {to}", self.name), || {
+            let reply = self.session().and_then(|mut session| session.recipient(&self.full(to)));
+            code = reply.map_or(0, |reply| reply.code);
+            code != 0
+        });
+        code
     }
 
     /// Sends again until the server takes the message, as any mail server would; nothing declared is refused.
