@@ -1,6 +1,5 @@
 //! Objects -> the API server: server-side apply, only where something differs, every request with a time limit.
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use super::build::names::{self, Component};
 use super::build::{
     CONFIG_HASH_ANNOTATION, DRAIN_ANNOTATION, DatabaseObjects, Objects, TABLES_ANNOTATION, short_hash,
 };
-use super::drain::is_leaving;
+use super::drain::{is_leaving, is_to_leave};
 use super::pods::{PodState, pod_state};
 use super::validate::ValidatedServer;
 use crate::api::FIELD_MANAGER;
@@ -209,13 +208,18 @@ pub async fn live_replicas(client: &Client, server: &ObjectName) -> Result<Optio
     Ok(live.and_then(|live| live.spec?.replicas))
 }
 
-/// Asks the leaving pods to empty their queues, and takes it back from the others.
+/// Asks the pods past the `wanted` number to empty their queues, and takes it back from the others.
 ///
 /// # Errors
 /// When a pod can't be written; one that is gone is none.
-pub async fn ask_to_leave(client: &Client, pods: &[Pod], leaving: &BTreeSet<String>) -> Result<(), Error> {
+pub async fn ask_to_leave(
+    client: &Client,
+    server: &ObjectName,
+    pods: &[Pod],
+    wanted: i32,
+) -> Result<(), Error> {
     for pod in pods {
-        let leaves = leaving.contains(&pod.name_any());
+        let leaves = is_to_leave(&server.name, wanted, &pod.name_any());
         if leaves == is_leaving(pod) {
             continue;
         }

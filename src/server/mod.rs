@@ -20,7 +20,7 @@ pub mod pods;
 pub mod status;
 pub mod validate;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,7 +51,6 @@ use apply::bounded;
 use build::names::{CONTROLLED_SELECTOR, Component, INSTANCE_LABEL};
 use build::tables;
 use database::Endpoint;
-use drain::{Drain, drain};
 pub use error::Error;
 use status::Observed;
 use validate::{Images, ValidatedServer};
@@ -211,11 +210,12 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
         None => None,
     };
     let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
-    let leaving = leaving(&mut validated, context, &pods).await?;
+    let wanted = validated.postfix.replicas;
+    validated.postfix.replicas = replicas(&validated, context, &pods).await?;
     let objects = build::build(&validated, &config, accounts.as_ref());
     let tables_first = tables_first(&validated, context).await?;
     Box::pin(apply::apply(&context.client, &validated, objects, tables_first)).await?;
-    apply::ask_to_leave(&context.client, &pods, &leaving).await?;
+    apply::ask_to_leave(&context.client, &validated.name, &pods, wanted).await?;
     if !tables_first {
         let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
         apply::touch(&context.client, &pods, &config.hash).await?;
@@ -231,17 +231,11 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     Ok(Made { config_hash: config.hash, credentials, shortcoming })
 }
 
-/// The pods that are to empty their queues; until then the server keeps as many replicas as it takes.
-async fn leaving(
-    server: &mut ValidatedServer,
-    context: &Context,
-    pods: &[Pod],
-) -> Result<BTreeSet<String>, Error> {
+/// As many replicas as it takes until those that are to go have emptied their queues.
+async fn replicas(server: &ValidatedServer, context: &Context, pods: &[Pod]) -> Result<i32, Error> {
     let live = apply::live_replicas(&context.client, &server.name).await?;
     let agents = agent::statuses(pods).await;
-    let Drain { replicas, leaving } = drain(&server.name.name, server.postfix.replicas, live, &agents);
-    server.postfix.replicas = replicas;
-    Ok(leaving)
+    Ok(drain::replicas(&server.name.name, server.postfix.replicas, live, &agents))
 }
 
 /// Whether Postfix would be handed other tables than it has, and these don't have all accounts yet: it would refuse mail for
@@ -294,6 +288,7 @@ async fn observe(
         config,
         config_hash,
         replicas: agents,
+        leaving: drain::leaving(&postfix),
         credentials,
         report: context.reports.get(&name),
         postfix: pods::pod_state(&postfix),

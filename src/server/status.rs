@@ -1,6 +1,6 @@
 //! What was found out about a server -> its status, and the event that a change of it deserves. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
@@ -22,8 +22,8 @@ pub const RESYNC: Duration = Duration::from_mins(10);
 /// How soon a server is looked at again that waits for somebody else's Secret, of which no watch tells.
 const RECHECK_CREDENTIALS: Duration = Duration::from_secs(10);
 
-/// How soon a server is looked at again whose agent has not taken a changed configuration yet.
-const RECHECK_CONFIG: Duration = Duration::from_secs(2);
+/// How soon a server is looked at again whose agents have not taken a changed configuration or emptied a queue yet.
+const RECHECK_AGENTS: Duration = Duration::from_secs(2);
 
 /// What one reconciliation found out.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct Observed {
     pub config_hash: Option<String>,
     /// What the agents of the ready Postfix pods say, by the pod's name.
     pub replicas: BTreeMap<String, AgentStatus>,
+    /// Postfix pods that are to empty their queues and go.
+    pub leaving: BTreeSet<String>,
     /// What is wrong with the Secrets of an external database.
     pub credentials: Option<Finding>,
     /// What the set loop said last.
@@ -50,9 +52,10 @@ impl Observed {
     /// When to look again if nothing happens.
     #[must_use]
     pub fn look_again_after(&self) -> Duration {
-        let is_draining = self.replicas.values().any(|agent| agent.draining);
+        // An agent that was asked may not know yet, and one that is kept after all may not either.
+        let is_draining = !self.leaving.is_empty() || self.replicas.values().any(|agent| agent.draining);
         if self.config.reason == Reason::Pending || is_draining {
-            RECHECK_CONFIG
+            RECHECK_AGENTS
         } else if self.credentials.is_some() || may_be_a_secret(self.config.reason) {
             RECHECK_CREDENTIALS
         } else {
@@ -123,7 +126,7 @@ impl Conditions<'_> {
                     tables_finding(observed),
                     "the tables have not been compared yet",
                 ),
-                self.of("PostfixReady", postfix_finding(&observed.postfix)),
+                self.of("PostfixReady", postfix_finding(observed)),
             ])
             .collect();
         [self.ready(&parts, endpoint)].into_iter().chain(parts).collect()
@@ -185,13 +188,25 @@ fn tables_finding(observed: &Observed) -> Option<Finding> {
     observed.report.as_ref().map(|report| report.tables.clone())
 }
 
-fn postfix_finding(pods: &PodState) -> Finding {
-    match pods {
-        PodState::Ready(message) => Finding::good(Reason::Ready, message),
-        PodState::Starting(message) => Finding::bad(Reason::PostfixStarting, message),
-        PodState::Failed(message) | PodState::Refused(message) => {
-            Finding::bad(Reason::PostfixFailed, message)
+fn postfix_finding(observed: &Observed) -> Finding {
+    let (ok, reason, message) = match &observed.postfix {
+        PodState::Ready(message) => (true, Reason::Ready, message),
+        PodState::Starting(message) => (false, Reason::PostfixStarting, message),
+        PodState::Failed(message) | PodState::Refused(message) => (false, Reason::PostfixFailed, message),
+    };
+    let leaving = observed.leaving.iter().map(|pod| why_it_stays(pod, &observed.replicas));
+    let message = [message.clone()].into_iter().chain(leaving).collect::<Vec<_>>().join("; ");
+    Finding { ok, reason, message }
+}
+
+/// Why a pod that is to go is still there.
+fn why_it_stays(pod: &str, agents: &BTreeMap<String, AgentStatus>) -> String {
+    match agents.get(pod) {
+        Some(AgentStatus { draining: true, queued: Some(queued), .. }) => {
+            format!("pod {pod} goes when its queue is empty, messages in it: {queued}")
         }
+        Some(_) => format!("pod {pod} was asked to empty its queue"),
+        None => format!("pod {pod} stays until it answers that its queue is empty"),
     }
 }
 
@@ -257,6 +272,7 @@ mod tests {
                     queued: None,
                 },
             )]),
+            leaving: BTreeSet::new(),
             credentials: None,
             report: Some(ServerReport {
                 needs: 0,
@@ -372,6 +388,39 @@ mod tests {
             draining: None,
         };
         assert_eq!(status.replicas, [runs]);
+    }
+
+    #[test]
+    fn a_pod_that_is_to_go_is_looked_at_again_soon_and_says_why_it_stays() {
+        let pod = "myhost-postfix-1".to_owned();
+        let agent = |draining, queued| AgentStatus {
+            config_hash: Some("abc".to_owned()),
+            refused: None,
+            draining,
+            queued,
+        };
+        for (agent, told) in [
+            (None, "stays until it answers"),
+            (Some(agent(false, None)), "was asked to empty its queue"),
+            (Some(agent(true, None)), "was asked to empty its queue"),
+            (Some(agent(true, Some(3))), "messages in it: 3"),
+        ] {
+            let replicas = agent.map(|agent| (pod.clone(), agent)).into_iter().collect();
+            let observed = Observed { replicas, leaving: BTreeSet::from([pod.clone()]), ..serving() };
+            assert!(observed.look_again_after() < Duration::from_secs(5), "{told}");
+            let status = status(&server(None), observed, at(1));
+            assert_eq!(ready(&status), ("True", "Ready"));
+            let postfix =
+                status.conditions.iter().find(|condition| condition.type_ == "PostfixReady").unwrap();
+            assert!(postfix.message.contains(&pod) && postfix.message.contains(told), "{}", postfix.message);
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_kept_after_all_is_looked_at_again_until_its_agent_knows() {
+        let mut observed = serving();
+        observed.replicas.values_mut().for_each(|agent| agent.draining = true);
+        assert!(observed.leaving.is_empty() && observed.look_again_after() < Duration::from_secs(5));
     }
 
     #[test]

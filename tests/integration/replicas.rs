@@ -85,6 +85,7 @@ fn a_replica_that_is_to_go_empties_its_queue_first() {
         await_true(LIMIT, "the message waits", || deferred(number) == 1);
     }
     mail_that_waits_survives_its_pod();
+    a_pod_that_is_kept_after_all_takes_mail_again();
     the_pod_waits_for_its_queue();
 }
 
@@ -99,11 +100,32 @@ fn mail_that_waits_survives_its_pod() {
     await_true(LIMIT, "with the message in its queue", || deferred(0) == 1);
 }
 
-fn the_pod_waits_for_its_queue() {
+/// Messages in the queue of the pod that is to go, as the status has them.
+fn left() -> String {
+    field("mailserver/twins", ".status.replicas[?(@.name==\"twins-postfix-1\")].draining")
+}
+
+fn one_is_to_go(messages: &str) {
     patch("mailserver/twins", "{\"postfix\":{\"replicas\":1}}");
-    let left = || field("mailserver/twins", ".status.replicas[?(@.name==\"twins-postfix-1\")].draining");
-    await_true(LIMIT, "the status names what is left", || left() == "1");
+    await_true(LIMIT, "the status names what is left", || left() == messages);
+    let message = field("mailserver/twins", ".status.conditions[?(@.type==\"PostfixReady\")].message");
+    let told = format!("pod twins-postfix-1 goes when its queue is empty, messages in it: {messages}");
+    assert!(message.contains(&told), "{message}");
     await_true(LIMIT, "it takes no more mail", || Session::open(&address(1)).is_err());
+}
+
+fn a_pod_that_is_kept_after_all_takes_mail_again() {
+    let before = field("pod/twins-postfix-1", ".metadata.uid");
+    one_is_to_go("1");
+    patch("mailserver/twins", "{\"postfix\":{\"replicas\":2}}");
+    send(1, "castor@twins.example.org", "kept-1");
+    await_true(LIMIT, "nothing is said to be left", || left().is_empty());
+    await_true(LIMIT, "the message waits beside the other", || deferred(1) == 2);
+    assert_eq!(field("pod/twins-postfix-1", ".metadata.uid"), before);
+}
+
+fn the_pod_waits_for_its_queue() {
+    one_is_to_go("2");
     assert_eq!(field("statefulset/twins-postfix", ".spec.replicas"), "2");
     send(0, "castor@twins.example.org", "the-other-goes-on");
     let waiting = std::time::Instant::now();
@@ -111,6 +133,7 @@ fn the_pod_waits_for_its_queue() {
     assert_eq!(field("pod/twins-postfix-1", ".status.phase"), "Running");
     transport("virtual");
     await_delivered("waits-1");
+    await_delivered("kept-1");
     await_true(LIMIT, "the pod goes", || field("statefulset/twins-postfix", ".spec.replicas") == "1");
     await_true(LIMIT, "and is gone", || field("pod/twins-postfix-1", ".metadata.uid").is_empty());
     must(
