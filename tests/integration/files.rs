@@ -181,3 +181,60 @@ fn a_database_takes_over_and_gives_back() {
     });
     assert_eq!(field("pvc/data-paper-database-0", ".status.phase"), "Bound", "its data stays");
 }
+
+/// Lines `owner:group path subject` of every message below a mail store.
+fn stored(pod: &str, base: &str) -> Vec<String> {
+    let script = format!(
+        "cd {base} && find . -type f -path '*/new/*' -printf '%U:%G %P ' -exec sed -n 's/^Subject: //p;/^$/q' {{}} \\;"
+    );
+    let output = kubectl(&["exec", pod, "-c", "postfix", "--", "sh", "-c", &script]);
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn files_name_owners_and_the_seeds_base_directory_is_one() {
+    install();
+    let mailbox = |name: &str, extra: &str| {
+        format!(
+            "---\n{{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {{name: based-{name}, namespace: mail}}, \
+             spec: {{address: {name}@based.example.org{extra}}}}}\n"
+        )
+    };
+    apply(&format!(
+        "{{apiVersion: vmail.dev/v1alpha1, kind: MailServer, metadata: {{name: based, namespace: mail}}, \
+         spec: {{hostname: based.example.org, lookupTables: hash, mailStore: {{path: /var/spool/postfix/vmail}}}}}}\n---\n\
+         {{apiVersion: vmail.dev/v1alpha1, kind: MailDomain, metadata: {{name: based, namespace: mail}}, \
+         spec: {{serverRef: {{name: based}}, domain: based.example.org, uid: 960, gid: 961}}}}\n{}{}",
+        mailbox("max", ""),
+        mailbox("moritz", ", uid: 970")
+    ));
+    await_true(LIMIT, "MailServer based Ready", || ready("mailserver/based"));
+    let shown = [
+        "exec",
+        "based-postfix-0",
+        "-c",
+        "postfix",
+        "--",
+        "postconf",
+        "-c",
+        "/run/vmail/postfix",
+        "-h",
+        "virtual_uid_maps",
+    ];
+    await_true(LIMIT, "Postfix looks owners up", || {
+        String::from_utf8_lossy(&kubectl(&shown).stdout).contains("/uid_maps")
+    });
+    let address = || format!("{}:25", field("pod/based-postfix-0", ".status.podIP"));
+    for (name, owner) in [("max", "960:961"), ("moritz", "970:961")] {
+        let to = format!("{name}@based.example.org");
+        await_true(LIMIT, &format!("a message for {to} is taken"), || {
+            Session::open(&address()).and_then(|mut session| session.send(&to, name)).is_ok()
+        });
+        await_true(LIMIT, &format!("{to} has it, as {owner}"), || {
+            stored("based-postfix-0", "/var/spool/postfix/vmail").iter().any(|line| {
+                line.starts_with(&format!("{owner} based.example.org/{name}/new/"))
+                    && line.ends_with(&format!(" {name}"))
+            })
+        });
+    }
+}
