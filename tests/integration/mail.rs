@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::smtp::Session;
@@ -68,7 +69,13 @@ fn state() -> String {
         .join("\n")
 }
 
+/// The operator and the seed's mail system, once for all tests of this process.
 pub fn install() {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(install_now);
+}
+
+fn install_now() {
     // The operator's rights are in this namespace only, so it has to be there first.
     apply(
         "{apiVersion: v1, kind: Namespace, metadata: {name: mail, labels: {pod-security.kubernetes.io/enforce: baseline}}}",
