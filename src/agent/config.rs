@@ -89,12 +89,7 @@ impl Mounted {
 
     /// The type of the look-up files that main.cf names; `None`: it names a database.
     pub(super) fn look_up_files(&self) -> Option<LookupTables> {
-        let main_cf = self.text(MAIN_CF);
-        let types = [LookupTables::Hash, LookupTables::Lmdb, LookupTables::Cdb, LookupTables::Texthash];
-        let names = |type_: &LookupTables| {
-            main_cf.contains(&format!("{}:${}/", type_.as_str(), maps::DIRECTORY_PARAMETER))
-        };
-        types.into_iter().find(|type_| postfix::looks_up_files(main_cf) && names(type_))
+        postfix::look_up_files(self.text(MAIN_CF))
     }
 
     /// The same with what the operator asks of this pod: the annotation that the kubelet writes into `pod`.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::mail_server::{DEFAULT_OWNER, MailServerSpec};
+use crate::api::mail_server::{DEFAULT_OWNER, LookupTables, MailServerSpec};
 use crate::object::ObjectName;
 use crate::plan::fingerprint::digest;
 
@@ -121,10 +121,16 @@ pub fn render(
     Ok(RenderedConfig { files, hash })
 }
 
-/// Whether the tables that a main.cf of ours names are files.
+/// The type of the look-up files that a main.cf of ours names; `None`: it names a database.
 #[must_use]
-pub fn looks_up_files(main_cf: &str) -> bool {
-    main_cf.contains(&format!(":${}/", maps::DIRECTORY_PARAMETER))
+pub fn look_up_files(main_cf: &str) -> Option<LookupTables> {
+    let names = |type_: &LookupTables| {
+        main_cf.contains(&format!("{}:${}/", type_.as_str(), maps::DIRECTORY_PARAMETER))
+    };
+    // `hash:` is the end of `texthash:`.
+    [LookupTables::Texthash, LookupTables::Hash, LookupTables::Lmdb, LookupTables::Cdb]
+        .into_iter()
+        .find(names)
 }
 
 /// The descriptions of the look-ups in the database, by file name.

@@ -95,12 +95,22 @@ fn with_look_up_files_nothing_names_a_database() {
     let config = render(&ObjectName::new("mail", "myhost"), &spec, None, &needs).unwrap();
     assert_eq!(config.files.keys().collect::<Vec<_>>(), ["main.cf", "master.cf", "owners"]);
     let main = &config.files[MAIN_CF];
-    assert!(looks_up_files(main) && !main.contains("mysql"));
+    assert_eq!(look_up_files(main), Some(LookupTables::Lmdb));
+    assert!(!main.contains("mysql"));
     let tables = parameters(main).into_iter().filter(|(_, value)| value.contains("lmdb:"));
     let tables: Vec<_> = tables.map(|(name, value)| format!("{name} = {value}")).collect();
     insta::assert_snapshot!("look_up_files", tables.join("\n"));
     let database = rendered(json!({"hostname": "myhost.example.org"}), &DATABASE).unwrap();
-    assert!(!looks_up_files(&database.files[MAIN_CF]));
+    assert_eq!(look_up_files(&database.files[MAIN_CF]), None);
+}
+
+#[test]
+fn every_type_of_look_up_files_is_told_from_the_others() {
+    for type_ in [LookupTables::Hash, LookupTables::Lmdb, LookupTables::Cdb, LookupTables::Texthash] {
+        let spec = spec(json!({"hostname": "myhost.example.org", "lookupTables": type_.as_str()}));
+        let config = render(&ObjectName::new("mail", "myhost"), &spec, None, &Needs::default()).unwrap();
+        assert_eq!(look_up_files(&config.files[MAIN_CF]), Some(type_));
+    }
 }
 
 #[test]
