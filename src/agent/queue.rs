@@ -12,10 +12,7 @@ pub(super) const QUEUES: [&str; 5] = ["maildrop", "incoming", "active", "deferre
 /// # Errors
 /// When the queue can't be read; a queue that Postfix has not made yet is empty.
 pub(super) fn messages(directory: &Path, queue: &str) -> io::Result<u64> {
-    match count(&directory.join(queue)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        result => result,
-    }
+    count(&directory.join(queue))
 }
 
 /// Messages in all of the [`QUEUES`], with no single one missed: what moves from queue to queue is met by one of two
@@ -30,22 +27,23 @@ pub(super) fn all_messages(directory: &Path) -> io::Result<u64> {
     Ok(forth.max(back))
 }
 
+/// Files in a directory and those below it.
 fn count(directory: &Path) -> io::Result<u64> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
     let mut messages = 0;
-    for entry in fs::read_dir(directory)? {
+    for entry in entries {
         let entry = entry?;
         // `hash_queue_names`: deferred mail lies in sub-directories.
         messages += match entry.file_type() {
-            Ok(kind) if kind.is_dir() => messages_if_there(&entry.path())?,
+            Ok(kind) if kind.is_dir() => count(&entry.path())?,
             Ok(_) => 1,
             Err(_) => 0,
         };
     }
     Ok(messages)
-}
-
-fn messages_if_there(directory: &Path) -> io::Result<u64> {
-    messages(directory, "")
 }
 
 #[cfg(test)]

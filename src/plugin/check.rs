@@ -25,6 +25,7 @@ use crate::index::rows::{Kind, ObjectId};
 use crate::object::ObjectName;
 use crate::postfix::{CONFIG_DIRECTORY, MAIN_CF, MASTER_CF};
 use crate::server::build::names::{self, Component};
+use crate::server::pods::is_ready;
 use crate::server::validate::{MailStore, mail_store};
 
 pub use report::{Check, Report};
@@ -89,11 +90,6 @@ async fn pods(client: &Client, name: &ObjectName) -> Result<Vec<(PostfixPod, boo
         .into_iter()
         .map(|pod| (PostfixPod::new(client, &name.namespace, pod.name_any()), is_ready(&pod)))
         .collect())
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// The first mailbox that is in place and whose mail arrives: what is asked about it has a known answer.

@@ -43,6 +43,14 @@ pub(super) async fn bounded<T>(
     }
 }
 
+/// What became of a request, where an object that is gone is as good as one that was written or deleted.
+fn unless_gone<T>(result: Result<T, Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses an object that was there before the server: taking it over could destroy what somebody else needs, and one
 /// of a namesake that was deleted is about to be collected.
 ///
@@ -224,10 +232,7 @@ pub async fn ask_to_leave(
             continue;
         }
         let asked = if leaves { Value::from("true") } else { Value::Null };
-        match annotate(client, pod, DRAIN_ANNOTATION, asked).await {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
+        unless_gone(annotate(client, pod, DRAIN_ANNOTATION, asked).await)?;
     }
     Ok(())
 }
@@ -263,13 +268,9 @@ where
     if require_owned(&live, server).is_err() {
         return Ok(());
     }
-    match bounded(&what, api.delete(name, &DeleteParams::default())).await {
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => {
-            tracing::info!(server = %server.name, object = what, "removed, its claim stays");
-            Ok(())
-        }
-    }
+    unless_gone(bounded(&what, api.delete(name, &DeleteParams::default())).await)?;
+    tracing::info!(server = %server.name, object = what, "removed, its claim stays");
+    Ok(())
 }
 
 /// Removes the look-up files of a server that looks accounts up in a database.
@@ -280,10 +281,7 @@ pub async fn remove_look_up_files(client: &Client, server: &ObjectName) -> Resul
     let api = Api::<ConfigMap>::namespaced(client.clone(), &server.namespace);
     let parameters = ListParams::default().labels(&Component::LookUpFiles.selector(&server.name));
     for file in bounded("look-up files", api.list_metadata(&parameters)).await? {
-        match bounded("look-up files", api.delete(&file.name_any(), &DeleteParams::default())).await {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
+        unless_gone(bounded("look-up files", api.delete(&file.name_any(), &DeleteParams::default())).await)?;
     }
     Ok(())
 }
@@ -316,10 +314,7 @@ pub async fn touch(client: &Client, pods: &[Pod], config_hash: &str) -> Result<(
         } else {
             annotate(client, pod, CONFIG_HASH_ANNOTATION, config_hash).await
         };
-        match result {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
+        unless_gone(result)?;
     }
     Ok(())
 }

@@ -217,7 +217,6 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     Box::pin(apply::apply(&context.client, &validated, objects, tables_first)).await?;
     apply::ask_to_leave(&context.client, &validated.name, &pods, wanted).await?;
     if !tables_first {
-        let pods = apply::pods(&context.client, &validated.name, Component::Postfix).await?;
         apply::touch(&context.client, &pods, &config.hash).await?;
         if validated.endpoint.is_some() {
             apply::remove_look_up_files(&context.client, &validated.name).await?;
@@ -233,9 +232,12 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
 
 /// As many replicas as it takes until those that are to go have emptied their queues.
 async fn replicas(server: &ValidatedServer, context: &Context, pods: &[Pod]) -> Result<i32, Error> {
+    let wanted = server.postfix.replicas;
     let live = apply::live_replicas(&context.client, &server.name).await?;
-    let agents = agent::statuses(pods).await;
-    Ok(drain::replicas(&server.name.name, server.postfix.replicas, live, &agents))
+    // Only of a pod that is one too many it counts what is in its queue.
+    let agents =
+        if live.is_some_and(|live| live > wanted) { agent::statuses(pods).await } else { BTreeMap::new() };
+    Ok(drain::replicas(&server.name.name, wanted, live, &agents))
 }
 
 /// Whether Postfix would be handed other tables than it has, and these don't have all accounts yet: it would refuse mail for

@@ -25,6 +25,8 @@ const DEFAULT_MAIL_SIZE: &str = "10Gi";
 /// Size of the embedded database's volume where a `MailServer` names none.
 const DEFAULT_DATABASE_SIZE: &str = "1Gi";
 
+const READ_WRITE_MANY: &str = "ReadWriteMany";
+
 /// Images for what a `MailServer` names none for.
 #[derive(Clone, Debug)]
 pub struct Images {
@@ -205,9 +207,7 @@ impl MailVolume {
             Self::New(_) => names::mail_claim(server),
         }
     }
-}
 
-impl MailVolume {
     /// Whether pods on several nodes can use it at once. Of a claim that somebody else made it is not known.
     #[must_use]
     pub fn many_nodes(&self) -> bool {
@@ -217,8 +217,6 @@ impl MailVolume {
         }
     }
 }
-
-const READ_WRITE_MANY: &str = "ReadWriteMany";
 
 fn access_modes(written: Option<&[AccessMode]>) -> Vec<String> {
     let name = |mode: &AccessMode| match mode {

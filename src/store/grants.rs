@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
+use sqlx::Row as _;
 use sqlx::mysql::MySqlConnection;
-use sqlx::{AssertSqlSafe, Row as _};
 
 use super::Error;
 use super::columns::Columns;
 use super::names::Names;
 use super::read::asking;
-use super::statement::{padded, pieces, placeholders};
+use super::statement::{Statement, padded, pieces, placeholders};
 use crate::plan::RowId;
 use crate::tables::{ALL_DOMAINS, AdminRow, Row, Table};
 
@@ -103,10 +103,10 @@ async fn revoke(
     for piece in pieces(grants, |(username, domain)| username.len() + domain.len()) {
         let pairs = vec!["(?,?)"; piece.len()].join(",");
         let sql = format!("DELETE FROM {} WHERE (username, domain) IN ({pairs})", names.of(TABLE));
-        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, (username, domain)| {
-            query.bind(username).bind(domain)
-        });
-        query.execute(&mut *connection).await?;
+        let statement = piece
+            .iter()
+            .fold(Statement::new(sql), |statement, (username, domain)| statement.bind(username).bind(domain));
+        statement.prepared().execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -121,10 +121,10 @@ async fn give(
     for piece in pieces(grants, |(username, domain)| username.len() + domain.len()) {
         let values = vec![format!("(?,?,1{value})"); piece.len()].join(",");
         let sql = format!("INSERT INTO {} (username,domain,active{column}) VALUES {values}", names.of(TABLE));
-        let query = piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, (username, domain)| {
-            query.bind(username).bind(domain)
+        let statement = piece.iter().fold(Statement::new(sql), |statement, (username, domain)| {
+            statement.bind(*username).bind(*domain)
         });
-        query.execute(&mut *connection).await?;
+        statement.prepared().execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -139,9 +139,7 @@ pub(super) async fn delete(
     for piece in pieces(&usernames, |username| username.len()) {
         let sql =
             format!("DELETE FROM {} WHERE username IN ({})", names.of(TABLE), placeholders(piece.len()));
-        let query =
-            piece.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, username| query.bind(*username));
-        query.execute(&mut *connection).await?;
+        asking(sql, piece, piece.len()).prepared().execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -156,10 +156,12 @@ impl<'a> Passes<'a> {
         let wanted = self.wanted(touched).await;
         let Some(row) = self.context.index.read().server(self.server).cloned() else { return Ok(()) };
         let answers = maps::answers(&wanted.rows, row.owner);
-        let gone = self.written.gone(&wanted);
+        let keys = self.written.keys();
+        let owned = keys.len();
+        let gone = wanted.gone(keys);
         self.recent.release(brake::is_released(&gone, &row));
         let recent = self.recent.count(Instant::now());
-        self.held = brake::hold(gone.clone(), recent, self.written.keys().len(), &row);
+        self.held = brake::hold(gone.clone(), recent, owned, &row);
         self.teller.held(self.held.as_ref()).await;
         let has_unreadable = self.context.index.read().has_unreadable();
         let (deleted, stays) =

@@ -29,6 +29,11 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// Those of the keys under which nothing is declared any more.
+    pub(super) fn gone(&self, keys: BTreeSet<Key>) -> BTreeSet<Key> {
+        keys.into_iter().filter(|key| !self.present.contains(key) && !self.kept.contains(key)).collect()
+    }
+
     /// Adds what is declared under a key; the objects are told of it if `is_told`.
     pub(super) fn add(&mut self, key: &Key, desired: Desired, is_told: bool) {
         if desired.kept.is_some() {
@@ -65,12 +70,6 @@ impl Set {
         keys.filter_map(|(_, key)| Key::from_row(key))
             .filter(|key| matches!(key, Key::Domain(_)) || !self.alias_domains.contains(key.domain()))
             .collect()
-    }
-
-    /// The keys under which nothing is declared any more.
-    pub(super) fn gone(&self, wanted: &Wanted) -> BTreeSet<Key> {
-        let is_there = |key: &Key| wanted.present.contains(key) || wanted.kept.contains(key);
-        self.keys().into_iter().filter(|key| !is_there(key)).collect()
     }
 
     /// The same with what stays of `before`: under keys of objects that are refused what they declare now, and under
@@ -132,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_held_back_stays_with_what_alias_domains_have_of_it() {
         let wanted = Wanted { present: ["alpha.org", "delta.org"].map(key).into(), ..Wanted::default() };
-        let gone = before().gone(&wanted);
+        let gone = wanted.gone(before().keys());
         assert_eq!(gone, ["bob@alpha.org", "cid@alpha.org"].map(key).into());
         let left = set(&[(Map::Domains, "alpha.org"), (Map::Domains, "delta.org"), (Map::Uid, "@alpha.org")]);
         assert_eq!(left.clone().with_kept(&before(), &wanted, &gone), before());
@@ -143,7 +142,7 @@ mod tests {
     fn an_object_that_is_refused_what_it_declares_keeps_what_it_had() {
         let mut wanted = Wanted::default();
         wanted.add(&key("bob@alpha.org"), Desired { kept: Some("uid".into()), ..Desired::default() }, true);
-        assert!(!before().gone(&wanted).contains(&key("bob@alpha.org")));
+        assert!(!wanted.gone(before().keys()).contains(&key("bob@alpha.org")));
         let kept = set(&[]).with_kept(&before(), &wanted, &BTreeSet::new());
         assert_eq!(
             kept.entries,
@@ -159,7 +158,7 @@ mod tests {
         let before = set(&[(Map::Mailbox, "bob@alpha.example.org")]);
         let mut wanted = Wanted::default();
         wanted.add(&bob, desired(&world.index, &ObjectName::new("mail", "myhost"), &bob), false);
-        assert!(before.gone(&wanted).is_empty());
+        assert!(wanted.gone(before.keys()).is_empty());
         assert_eq!((wanted.counts.mailboxes, wanted.counts.aliases), (1, 0));
     }
 }
