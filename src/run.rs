@@ -7,22 +7,18 @@ use std::time::Duration;
 
 use clap::Args;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, ResourceExt};
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
+use kube::{Api, Client, Config, ResourceExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::FIELD_MANAGER;
 use crate::http::{self, Pages};
+use crate::leadership::{self, Leadership};
 use crate::metrics::Metrics;
 use crate::report::Reports;
 use crate::status::Statuses;
 use crate::telemetry::{self, LogFormat};
 use crate::watches::{self, SharedIndex};
 use crate::{server, sync};
-
-/// How long the Lease lasts without being renewed, and how long before that it is renewed; seconds.
-const LEASE: (u64, u64) = (15, 5);
 
 /// How long the set loops may take to end their statement.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -62,18 +58,18 @@ pub enum Error {
     /// No configuration of the API server, or it doesn't answer.
     #[error("API server: {0}. Run in a cluster, or set KUBECONFIG")]
     Api(#[from] kube::Error),
-    /// The Lease can't be used.
-    #[error("leadership: {0}")]
-    Lease(#[from] LeaseManagerError),
+    /// Not, or no longer, the replica that works.
+    #[error(transparent)]
+    Leadership(#[from] leadership::Error),
     /// The address can't be listened on, or signals can't be received.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The controller stopped.
     #[error(transparent)]
     Server(#[from] server::Error),
-    /// Another replica took the Lease.
-    #[error("leadership lost, ending so that another start may begin clean")]
-    LeadershipLost,
+    /// The web server ended by itself.
+    #[error("the web server ended")]
+    Web,
 }
 
 /// Runs until TERM or INT (exit code 0) or until leadership is lost (an error).
@@ -85,7 +81,8 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "vmail-operator starts");
     let shutdown = CancellationToken::new();
     let signals = stop_on_signal(shutdown.clone())?;
-    let client = Client::try_default().await?;
+    let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+    let client = Client::try_from(config.clone())?;
     let (index, metrics) = (SharedIndex::default(), Metrics::default());
     let pages = Pages { index: index.clone(), metrics: metrics.clone() };
     // Probes are answered until everything else has ended.
@@ -94,8 +91,8 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let watching =
         tokio::spawn(watches::run(client.clone(), arguments.watch_namespace.clone(), index.clone()));
     let result = tokio::select! {
-        result = lead(&arguments, client, index, metrics, shutdown.clone()) => result,
-        ended = web => Err(ended.map_err(std::io::Error::other).and_then(|served| served).err().map_or(Error::LeadershipLost, Error::Io)),
+        result = lead(&arguments, &config, client, index, metrics, shutdown.clone()) => result,
+        ended = web => Err(ended.map_err(std::io::Error::other).and_then(|served| served).err().map_or(Error::Web, Error::Io)),
     };
     shutdown.cancel();
     web_stop.cancel();
@@ -119,41 +116,24 @@ fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<tokio::task::J
 /// Waits for the Lease, then works while it is held.
 async fn lead(
     arguments: &RunArguments,
+    config: &Config,
     client: Client,
     index: SharedIndex,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let manager = LeaseManagerBuilder::new(client.clone(), FIELD_MANAGER)
-        .with_namespace(&arguments.namespace)
-        .with_identity(&arguments.pod_name)
-        .with_duration(LEASE.0)
-        .with_grace(LEASE.1)
-        .with_field_manager(FIELD_MANAGER)
-        .build()
-        .await?;
+    let leadership = Leadership::claim(config, &arguments.namespace, &arguments.pod_name).await?;
     tokio::select! {
-        elected = await_leadership(&manager, true) => elected?,
+        () = leadership.gained() => {}
         () = shutdown.cancelled() => return Ok(()),
     }
     tracing::info!("leading");
     let result = tokio::select! {
         result = work(arguments, client, index, metrics, shutdown.clone()) => result,
-        lost = await_leadership(&manager, false) => lost.map_err(Error::Lease).and(Err(Error::LeadershipLost)),
+        lost = leadership.lost() => Err(lost.into()),
     };
-    // Given back, so that the next operator need not wait until it runs out.
-    match tokio::time::timeout(Duration::from_secs(LEASE.1), manager.release()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the Lease was not given back"),
-        Err(_) => tracing::warn!("the Lease was not given back in time"),
-    }
+    leadership.give_back().await;
     result
-}
-
-/// Keeps the Lease renewed and returns once it is held, or no longer held.
-async fn await_leadership(manager: &LeaseManager, held: bool) -> Result<(), LeaseManagerError> {
-    while manager.changed().await? != held {}
-    Ok(())
 }
 
 async fn work(
@@ -184,7 +164,9 @@ async fn work(
         arguments.mariadb_image.clone(),
     )
     .within(arguments.watch_namespace.clone());
-    let result = server::run(controller, shutdown.cancelled_owned()).await;
+    let result = server::run(controller, shutdown.clone().cancelled_owned()).await;
+    // Where it failed, nobody told the set loops to end.
+    shutdown.cancel();
     if tokio::time::timeout(STOP_LIMIT, loops).await.is_err() {
         tracing::warn!("a set loop did not end in time");
     }

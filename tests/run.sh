@@ -20,9 +20,10 @@ FAILED_TIERS=()
 MISSING_TIERS=()
 # A snapshot that differs fails; nothing is written beside it.
 export INSTA_UPDATE=no
-# The command that runs another one on the cluster's node, and the one that restarts a daemon.
+# The command that runs another one on the cluster's node, and those that restart a daemon and send it a signal.
 ON_NODE=
 RESTART=
+SIGNAL=
 
 # tier NAME COMMAND...: every `test result:` line of its output is counted.
 tier() {
@@ -120,7 +121,7 @@ integration_tests() {
 			missing "integration tests: $module" "it kills processes of the cluster, which only a cluster of its own allows"
 			continue
 		fi
-		tier "integration tests: $module" env VMAIL_BIN_DIR="$BIN" VMAIL_HELM_ARGUMENTS="$(image_values)" VMAIL_ON_NODE="$ON_NODE" VMAIL_RESTART="$RESTART" \
+		tier "integration tests: $module" env VMAIL_BIN_DIR="$BIN" VMAIL_HELM_ARGUMENTS="$(image_values)" VMAIL_ON_NODE="$ON_NODE" VMAIL_RESTART="$RESTART" VMAIL_SIGNAL="$SIGNAL" \
 			cargo test --locked --test integration -- "$module::"
 	done
 	if [ "$(id -u)" -eq 0 ]; then
@@ -160,6 +161,7 @@ on_own_cluster() {
 		export KUBECONFIG=$KUBECONFIG_FILE
 		ON_NODE="$here/cluster/cluster enter test"
 		RESTART="$here/cluster/cluster restart test"
+		SIGNAL="$here/cluster/cluster signal test"
 		integration_tests
 	else
 		FAILED_TIERS+=("cluster")

@@ -21,7 +21,7 @@ pub mod status;
 pub mod validate;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -37,6 +37,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus, Reason};
 use crate::desired::domain_classes;
@@ -58,8 +59,9 @@ use validate::{Images, ValidatedServer};
 /// Servers that are worked on at once.
 const CONCURRENCY: u16 = 4;
 
-/// Shortest and longest rest after a failure; it doubles from one to the next.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// Shortest and longest rest after a failure. Between them it is as long as the server has been failing: events that cause
+/// many attempts in a short outage don't make it longer.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What every reconciliation shares.
 pub struct Context {
@@ -70,8 +72,8 @@ pub struct Context {
     namespace: Option<String>,
     images: Images,
     recorder: Recorder,
-    /// Failures in a row, by server.
-    failures: Mutex<BTreeMap<ObjectName, u32>>,
+    /// Servers that fail, and since when.
+    failing: Mutex<BTreeMap<ObjectName, Instant>>,
 }
 
 impl Context {
@@ -86,7 +88,7 @@ impl Context {
     ) -> Self {
         let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
         let images = Images { postfix: postfix_image, mariadb: mariadb_image };
-        Self { client, index, reports, namespace: None, images, recorder, failures: Mutex::default() }
+        Self { client, index, reports, namespace: None, images, recorder, failing: Mutex::default() }
     }
 
     /// The same for the servers of one namespace only, if one is given.
@@ -106,16 +108,17 @@ impl Context {
     }
 
     fn succeeded(&self, server: &ObjectName) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
+        self.failing().remove(server);
     }
 
-    /// How long to rest after one more failure.
+    /// How long to rest after a failure.
     fn failed(&self, server: &ObjectName) -> Duration {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(server.clone()).or_default();
-        let rest = BACK_OFF.0.saturating_mul(2_u32.saturating_pow(*count)).min(BACK_OFF.1);
-        *count = count.saturating_add(1);
-        rest
+        let since = *self.failing().entry(server.clone()).or_insert_with(Instant::now);
+        since.elapsed().clamp(BACK_OFF.0, BACK_OFF.1)
+    }
+
+    fn failing(&self) -> MutexGuard<'_, BTreeMap<ObjectName, Instant>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

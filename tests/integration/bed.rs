@@ -139,6 +139,11 @@ impl Bed {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 
+    /// Whether the process that was started last is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.operator.as_mut().is_some_and(|operator| operator.try_wait().unwrap().is_none())
+    }
+
     /// Stops the operator where it is, until [`Bed::resume`].
     pub fn pause(&self) {
         self.signal(Signal::STOP);
@@ -237,6 +242,9 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the operator's log:\n{}", self.log());
+        }
         self.kill();
     }
 }
