@@ -7,7 +7,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::mail::{LIMIT, apply, await_true, install, kubectl, must, ready, tool};
+use crate::node::{
+    LIMIT, NAMESPACE, Server, apply, apply_all, await_true, field, install, kubectl, manifest, must, ready,
+    tool,
+};
 use crate::smtp::Session;
 
 const CLIENTS: usize = 90;
@@ -20,49 +23,28 @@ const MOST_CONNECTIONS: usize = 40;
 /// A database that is back is used again within this time.
 const BACK: Duration = Duration::from_secs(10);
 
-const IN_POD: [&str; 6] = ["exec", "load-postfix-0", "-c", "postfix", "--", "sh"];
-
-fn in_pod(script: &str) -> String {
-    let output = kubectl(&[&IN_POD[..], &["-c", script]].concat());
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn address() -> String {
-    let path = "jsonpath={.spec.clusterIP}:25";
-    must(&kubectl(&["get", "service", "load-postfix", "-o", path]), "Service")
-}
+const LOAD: Server = Server("load");
 
 fn recipient(number: usize) -> String {
     format!("u{}@load.example.org", number % MAILBOXES)
 }
 
-fn patch_server(spec: &str) {
-    let patch = format!("{{\"spec\":{spec}}}");
-    must(&kubectl(&["patch", "mailserver", "load", "--type=merge", "-p", &patch]), "kubectl patch");
-}
-
 fn mailbox(name: &str) -> String {
-    format!(
-        "---\n{{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {{name: load-{name}, namespace: mail}}, \
-         spec: {{address: {name}@load.example.org}}}}\n"
-    )
+    manifest("Mailbox", &format!("load-{name}"), &format!("address: {name}@load.example.org"))
 }
 
 fn declare() {
-    apply(&format!(
-        "{{apiVersion: vmail.dev/v1alpha1, kind: MailServer, metadata: {{name: load, namespace: mail}}, \
-         spec: {{hostname: load.example.org, massDeletion: {{maxPercent: 100}}, postfix: {{parameters: {{smtpd_client_connection_count_limit: \"0\"}}}}}}}}\n---\n\
-         {{apiVersion: vmail.dev/v1alpha1, kind: MailDomain, metadata: {{name: load, namespace: mail}}, \
-         spec: {{serverRef: {{name: load}}, domain: load.example.org}}}}\n{}",
-        (0..MAILBOXES).map(|number| mailbox(&format!("u{number}"))).collect::<String>()
-    ));
-    await_true(LIMIT, "MailServer load Ready", || ready("mailserver/load"));
+    let server = "hostname: load.example.org, massDeletion: {maxPercent: 100}, \
+                  postfix: {parameters: {smtpd_client_connection_count_limit: \"0\"}}";
+    let domain = "serverRef: {name: load}, domain: load.example.org";
+    apply_all(&[
+        manifest("MailServer", "load", server),
+        manifest("MailDomain", "load", domain),
+        (0..MAILBOXES).map(|number| mailbox(&format!("u{number}"))).collect(),
+    ]);
+    LOAD.await_ready();
     let last = recipient(MAILBOXES - 1);
-    await_true(LIMIT, "the last mailbox is accepted", || code(&last) == 250);
-}
-
-fn code(to: &str) -> u16 {
-    Session::open(&address()).and_then(|mut session| session.recipient(to)).map_or(0, |reply| reply.code)
+    await_true(LIMIT, "the last mailbox is accepted", || LOAD.code(&last) == 250);
 }
 
 /// A script in the pod whose lines are kept until it is stopped.
@@ -73,7 +55,18 @@ impl Watch {
     fn connections() -> Self {
         let script = "while :; do awk '$3 ~ /:0CEA$/ && $4 == \"01\"' /proc/net/tcp | wc -l; sleep 0.2; done";
         let mut command = tool("kubectl");
-        command.args(["-n", "mail"]).args(IN_POD).args(["-c", script]);
+        command.args([
+            "-n",
+            NAMESPACE,
+            "exec",
+            &LOAD.pod().name(),
+            "-c",
+            "postfix",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
         Self(command.stdout(Stdio::piped()).spawn().unwrap())
     }
 
@@ -96,7 +89,7 @@ struct Told {
 /// Sends messages on many connections until `count` are accepted. An attempt that nobody answered for is not repeated under
 /// the same subject: whether it counts is unknown.
 fn send_all(type_: &str, count: usize) -> Told {
-    let address = address();
+    let address = LOAD.address();
     let (next, accepted) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let told = Mutex::new(Told::default());
     let started = Instant::now();
@@ -134,7 +127,7 @@ fn churn(stop: &AtomicBool) -> usize {
     while !stop.load(Ordering::Relaxed) {
         let name = format!("churn{}", rounds % 5);
         apply(&mailbox(&name));
-        patch_server(&format!("{{\"postfix\":{{\"messageSizeLimit\":\"{}Mi\"}}}}", 20 + rounds % 7));
+        LOAD.patch(&format!("{{\"postfix\":{{\"messageSizeLimit\":\"{}Mi\"}}}}", 20 + rounds % 7));
         must(&kubectl(&["delete", "mailbox", &format!("load-{name}"), "--wait=false"]), "kubectl delete");
         rounds += 1;
     }
@@ -146,7 +139,7 @@ fn stored(type_: &str) -> BTreeMap<(String, String), usize> {
     let script = format!(
         "cd /var/vmail/load.example.org && grep -rhm1 '^Subject: {type_}-' . | sort | uniq -c; find . -type f ! -user 901 -o -type f ! -group 901 | sed 's/^/0 wrong-owner /'"
     );
-    let text = in_pod(&script);
+    let text = LOAD.pod().run(&script);
     let mut found = BTreeMap::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -162,28 +155,9 @@ fn ninety_clients_lose_nothing_in_any_look_up_type() {
     install();
     declare();
     for type_ in ["proxy:mysql", "mysql", "hash", "lmdb", "cdb", "texthash"] {
-        patch_server(&format!("{{\"lookupTables\":\"{type_}\"}}"));
-        await_true(LIMIT, &format!("Postfix runs with {type_}"), || runs(type_));
+        LOAD.switch_to(type_);
         one_type(type_);
     }
-}
-
-/// Whether Postfix runs what is wanted, with tables of this type.
-fn runs(type_: &str) -> bool {
-    let status = kubectl(&[
-        "get",
-        "mailserver",
-        "load",
-        "-o",
-        "jsonpath={.status.configHash} {.status.replicas[*].configHash}",
-    ]);
-    let status = String::from_utf8_lossy(&status.stdout).into_owned();
-    let tables = in_pod("postconf -c /run/vmail/postfix -h virtual_mailbox_domains");
-    let hashes: Vec<&str> = status.split(' ').collect();
-    hashes.len() == 2
-        && hashes[0] == hashes[1]
-        && tables.starts_with(&format!("{type_}:"))
-        && ready("mailserver/load")
 }
 
 fn one_type(type_: &str) {
@@ -236,25 +210,19 @@ fn all_are_there_once(type_: &str, name: &str, accepted: &BTreeSet<String>) {
 /// The database's pod is deleted while mail flows: nothing is refused or bounced, and mail is taken soon after it is back.
 fn a_database_restart_defers_at_worst(type_: &str, name: &str) {
     let name = format!("{name}-restart");
-    let database = || {
-        let path = "jsonpath={.metadata.uid} {.status.conditions[?(@.type==\"Ready\")].status}";
-        String::from_utf8_lossy(&kubectl(&["get", "pod", "load-database-0", "-o", path]).stdout).into_owned()
-    };
-    let before = database().split(' ').next().unwrap().to_owned();
+    let database = || field("pod/load-database-0", ".metadata.uid");
+    let before = database();
     must(&kubectl(&["delete", "pod", "load-database-0", "--wait=false"]), "kubectl delete pod");
     let told = std::thread::scope(|scope| {
         let sending = scope.spawn(|| send_all(&name, 500));
-        await_true(LIMIT, "the database is back", || {
-            let now = database();
-            !now.starts_with(&before) && now.ends_with(" True")
-        });
-        let took = await_true(LIMIT, "mail is taken again", || code(&recipient(0)) == 250);
+        await_true(LIMIT, "the database is back", || database() != before && ready("pod/load-database-0"));
+        let took = await_true(LIMIT, "mail is taken again", || LOAD.code(&recipient(0)) == 250);
         assert!(took < BACK, "{type_}: mail is taken {took:?} after the database is back");
         sending.join().unwrap()
     });
     assert_eq!(told.refusals, Vec::<String>::new(), "{type_}: a declared address is put off at worst");
     all_are_there_once(type_, &name, &told.accepted);
-    let log = kubectl(&["logs", "load-postfix-0", "-c", "postfix", "--since=5m"]);
+    let log = kubectl(&["logs", &LOAD.pod().name(), "-c", "postfix", "--since=5m"]);
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
     let bounced: Vec<&str> = log.lines().filter(|line| line.contains("status=bounced")).collect();
     assert!(bounced.is_empty(), "{type_}: {bounced:?}");

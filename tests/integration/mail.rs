@@ -3,136 +3,27 @@
 //! One test, for one mail system: its parts build on each other.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::{Command, Output};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
+use crate::node::{
+    LIMIT, NAMESPACE, Server, apply, await_ready, await_true, condition, install, kubectl, manifest, must,
+    patch, tool,
+};
 use crate::smtp::Session;
 
-const NAMESPACE: &str = "mail";
-pub const LIMIT: Duration = Duration::from_mins(3);
-
-pub fn tool(name: &str) -> Command {
-    let directory = std::env::var("VMAIL_BIN_DIR").expect("VMAIL_BIN_DIR is not set: `make test` sets it");
-    let mut command = Command::new(Path::new(&directory).join(name));
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
-}
-
-pub fn kubectl(arguments: &[&str]) -> Output {
-    tool("kubectl").args(["--request-timeout=60s", "-n", NAMESPACE]).args(arguments).output().unwrap()
-}
-
-pub fn must(output: &Output, what: &str) -> String {
-    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-pub fn apply(yaml: &str) {
-    with_file(yaml, &["apply"]);
-}
-
-/// Deletes what [`apply`] made: an object that another test finds without its server is never ready.
-pub fn delete(yaml: &str) {
-    with_file(yaml, &["delete", "--wait=false", "--ignore-not-found"]);
-}
-
-fn with_file(yaml: &str, verb: &[&str]) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), yaml).unwrap();
-    must(&kubectl(&[verb, &["-f", file.path().to_str().unwrap()]].concat()), verb[0]);
-}
-
-pub fn await_true(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < limit, "not within {limit:?}: {what}\n{}", state());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    started.elapsed()
-}
-
-/// What a reader of a failure wants to see.
-fn state() -> String {
-    let parts = [
-        kubectl(&["get", "mailservers,maildomains,mailboxes,mailaliases,pods", "-o", "wide"]),
-        kubectl(&["get", "mailservers", "-o", "jsonpath={.items[*].status}"]),
-        kubectl(&["logs", "myhost-postfix-0", "--all-containers", "--tail=40"]),
-        tool("kubectl")
-            .args(["-n", "vmail-system", "logs", "deploy/vmail-operator", "--tail=40"])
-            .output()
-            .unwrap(),
-    ];
-    parts
-        .map(|output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-        .join("\n")
-}
-
-/// The operator and the seed's mail system, once for all tests of this process.
-pub fn install() {
-    static INSTALLED: OnceLock<()> = OnceLock::new();
-    INSTALLED.get_or_init(install_now);
-}
-
-fn install_now() {
-    // The operator's rights are in this namespace only, so it has to be there first.
-    apply(
-        "{apiVersion: v1, kind: Namespace, metadata: {name: mail, labels: {pod-security.kubernetes.io/enforce: baseline}}}",
-    );
-    let mut helm = tool("helm");
-    helm.args([
-        "upgrade",
-        "--install",
-        "vmail-operator",
-        "charts/vmail-operator",
-        "-n",
-        "vmail-system",
-        "--create-namespace",
-    ]);
-    // Other tests may have made the custom resource definitions before.
-    helm.args(["--set", "watchNamespace=mail", "--take-ownership", "--wait", "--timeout=180s"]);
-    for value in std::env::var("VMAIL_HELM_ARGUMENTS").unwrap_or_default().split_whitespace() {
-        helm.arg(value);
-    }
-    must(&helm.output().unwrap(), "helm");
-    must(&kubectl(&["apply", "-f", "deploy/samples/seed/"]), "kubectl apply -f deploy/samples/seed/");
-    await_true(LIMIT, "MailServer myhost Ready", || ready("mailserver/myhost"));
-    for kind in ["maildomain", "mailbox", "mailalias"] {
-        must(&kubectl(&["wait", "--for=condition=Ready", kind, "--all", "--timeout=60s"]), kind);
-    }
-}
-
-pub fn ready(object: &str) -> bool {
-    let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
-    kubectl(&["get", object, "-o", path]).stdout == b"True"
-}
-
-fn endpoint() -> String {
-    let address =
-        must(&kubectl(&["get", "service", "myhost-postfix", "-o", "jsonpath={.spec.clusterIP}"]), "Service");
-    format!("{address}:25")
-}
+const MYHOST: Server = Server("myhost");
 
 fn code(to: &str) -> u16 {
-    Session::open(&endpoint()).and_then(|mut session| session.recipient(to)).map_or(0, |reply| reply.code)
+    MYHOST.code(to)
 }
 
-/// Sends again until the server takes the message, as any mail server would.
 fn send(to: &str, subject: &str) {
-    let mut last = None;
-    await_true(LIMIT, &format!("{subject} to {to} is taken"), || {
-        let result = Session::open(&endpoint()).and_then(|mut session| session.send(to, subject));
-        last = result.err();
-        last.is_none()
-    });
+    MYHOST.send(to, subject);
 }
 
-/// Lines `owner:group path subject` of every message in the mail store.
 fn store() -> Vec<String> {
-    let script = "cd /var/vmail && find . -type f -path '*/new/*' -printf '%U:%G %P ' -exec sed -n 's/^Subject: //p;/^$/q' {} \\;";
-    let output = kubectl(&["exec", "myhost-postfix-0", "-c", "postfix", "--", "sh", "-c", script]);
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    MYHOST.pod().store("/var/vmail")
 }
 
 fn delivered(maildir: &str, subject: &str) -> bool {
@@ -192,8 +83,7 @@ fn the_seeds_mail_run() {
 
 fn a_disabled_mailbox_is_refused_and_the_catch_all_does_not_get_its_mail() {
     let active = |active: bool| {
-        let patch = format!("{{\"spec\":{{\"active\":{active}}}}}");
-        must(&kubectl(&["patch", "mailbox", "alistair", "--type=merge", "-p", &patch]), "kubectl patch");
+        patch("mailbox/alistair", &format!("{{\"active\":{active}}}"));
     };
     active(false);
     await_true(LIMIT, "a disabled mailbox is refused", || code("alistair@gamma.example.org") == 550);
@@ -203,11 +93,8 @@ fn a_disabled_mailbox_is_refused_and_the_catch_all_does_not_get_its_mail() {
 
 fn declare_domain(domain: &str, extra: &str) {
     let name = domain.split('.').next().unwrap();
-    apply(&format!(
-        "{{apiVersion: vmail.dev/v1alpha1, kind: MailDomain, metadata: {{name: {name}, namespace: mail}}, \
-         spec: {{serverRef: {{name: myhost}}, domain: {domain}, {extra}}}}}"
-    ));
-    await_true(LIMIT, domain, || ready(&format!("maildomain/{name}")));
+    apply(&manifest("MailDomain", name, &format!("serverRef: {{name: myhost}}, domain: {domain}, {extra}")));
+    await_ready(&format!("maildomain/{name}"));
 }
 
 fn an_alias_domain_has_the_addresses_of_its_target() {
@@ -227,47 +114,37 @@ fn an_alias_domain_has_the_addresses_of_its_target() {
 }
 
 fn declare_alias(name: &str, goto: &str) {
-    apply(&format!(
-        "{{apiVersion: vmail.dev/v1alpha1, kind: MailAlias, metadata: {{name: {name}, namespace: mail}}, \
-         spec: {{address: {name}@alpha.example.org, goto: [{goto}]}}}}"
-    ));
+    apply(&manifest("MailAlias", name, &format!("address: {name}@alpha.example.org, goto: [{goto}]")));
 }
 
-fn condition(object: &str, type_: &str) -> String {
-    let path = format!("jsonpath={{.status.conditions[?(@.type==\"{type_}\")].reason}}");
-    String::from_utf8_lossy(&kubectl(&["get", object, "-o", &path]).stdout).into_owned()
-}
-
-/// Were the loop written, Postfix would answer 451 to the whole message, for its good recipient too.
 /// smtpd(8) remembers for as long as it lives that it would not relay to a domain.
 fn a_domain_that_was_refused_before_is_accepted_soon() {
     let to = "zoe@iota.example.org";
     assert_eq!(code(to), 554);
-    apply(
-        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: zoe, namespace: mail}, spec: {address: zoe@iota.example.org}}",
-    );
+    apply(&manifest("Mailbox", "zoe", "address: zoe@iota.example.org"));
     declare_domain("iota.example.org", "active: true");
     let took = await_true(LIMIT, "a domain is accepted that was refused before", || code(to) == 250);
     assert!(took < Duration::from_secs(5), "accepted only after {took:?}");
     must(&kubectl(&["delete", "mailbox/zoe", "maildomain/iota", "--wait=false"]), "kubectl delete");
 }
 
+/// Were the loop written, Postfix would answer 451 to the whole message, for its good recipient too.
 fn an_alias_loop_defers_nobody() {
     declare_alias("ping", "pong@alpha.example.org");
     await_true(LIMIT, "ping's target is undeclared", || {
-        condition("mailalias/ping", "Warning") == "UndeclaredTarget"
+        condition("mailalias/ping", "Warning", "reason") == "UndeclaredTarget"
     });
     declare_alias("pong", "ping@alpha.example.org");
     await_true(LIMIT, "the younger alias closes the loop", || {
-        condition("mailalias/pong", "Ready") == "AliasLoop"
+        condition("mailalias/pong", "Ready", "reason") == "AliasLoop"
     });
-    assert_eq!(condition("mailalias/ping", "Ready"), "Synced");
+    assert_eq!(condition("mailalias/ping", "Ready", "reason"), "Synced");
     assert_eq!(code("pong@alpha.example.org"), 550, "the alias that closes the loop is not written");
-    let mut session = Session::open(&endpoint()).unwrap();
+    let mut session = MYHOST.session().unwrap();
     session.send_to(&["alfred@alpha.example.org", "ping@alpha.example.org"], "beside-a-loop").unwrap();
     await_delivered("alpha.example.org/alfred", "beside-a-loop");
     declare_alias("ping", "bob@alpha.example.org");
-    await_true(LIMIT, "the loop is gone", || condition("mailalias/pong", "Ready") == "Synced");
+    await_true(LIMIT, "the loop is gone", || condition("mailalias/pong", "Ready", "reason") == "Synced");
     send("pong@alpha.example.org", "no-loop-any-more");
     await_delivered("alpha.example.org/bob", "no-loop-any-more");
     must(&kubectl(&["delete", "mailalias", "ping", "pong", "--wait=false"]), "kubectl delete");
@@ -277,66 +154,33 @@ fn an_alias_loop_defers_nobody() {
 fn a_transport_and_a_backup_mx_decide_where_mail_goes() {
     declare_domain("zeta.example.org", "backupMX: true, transport: 'relay:[127.0.0.1]:2599'");
     declare_domain("eta.example.org", "transport: 'lmtp:inet:127.0.0.1:2598'");
-    apply(
-        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: emma, namespace: mail}, spec: {address: emma@eta.example.org}}",
-    );
+    apply(&manifest("Mailbox", "emma", "address: emma@eta.example.org"));
     await_true(LIMIT, "a backup MX takes every address", || code("anybody@zeta.example.org") == 250);
     await_true(LIMIT, "Postfix looks transports up", || {
-        let show = [
-            "exec",
-            "myhost-postfix-0",
-            "--",
-            "postconf",
-            "-c",
-            "/run/vmail/postfix",
-            "-h",
-            "transport_maps",
-        ];
-        String::from_utf8_lossy(&kubectl(&show).stdout).contains("transport_maps.cf")
+        MYHOST.pod().postconf("transport_maps").contains("transport_maps.cf")
     });
     assert_eq!(code("nobody@eta.example.org"), 550, "a transport opens no address");
     send("anybody@zeta.example.org", "relayed");
     send("emma@eta.example.org", "by-lmtp");
     await_true(LIMIT, "both wait in the queue for their next hop", || {
-        let queue =
-            kubectl(&["exec", "myhost-postfix-0", "--", "postqueue", "-c", "/run/vmail/postfix", "-p"]);
-        let queue = String::from_utf8_lossy(&queue.stdout).into_owned();
+        let queue = MYHOST.pod().run("postqueue -c /run/vmail/postfix -p");
         queue.contains("127.0.0.1[127.0.0.1]:2599") && queue.contains("127.0.0.1[127.0.0.1]:2598")
     });
-    must(
-        &kubectl(&[
-            "exec",
-            "myhost-postfix-0",
-            "--",
-            "postsuper",
-            "-c",
-            "/run/vmail/postfix",
-            "-d",
-            "ALL",
-            "deferred",
-        ]),
-        "postsuper",
-    );
+    MYHOST.pod().run("postsuper -c /run/vmail/postfix -d ALL deferred");
     must(&kubectl(&["delete", "maildomain", "zeta", "eta", "--wait=false"]), "kubectl delete");
     must(&kubectl(&["delete", "mailbox", "emma", "--wait=false"]), "kubectl delete");
 }
 
 fn mail_has_the_owner_that_its_domain_or_mailbox_names() {
     declare_domain("theta.example.org", "uid: 960, gid: 961");
-    apply(
-        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: max, namespace: mail}, spec: {address: max@theta.example.org}}",
-    );
-    apply(
-        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: moritz, namespace: mail}, spec: {address: moritz@theta.example.org, uid: 970}}",
-    );
-    let shown =
-        ["exec", "myhost-postfix-0", "--", "postconf", "-c", "/run/vmail/postfix", "-h", "virtual_uid_maps"];
+    apply(&manifest("Mailbox", "max", "address: max@theta.example.org"));
+    apply(&manifest("Mailbox", "moritz", "address: moritz@theta.example.org, uid: 970"));
     await_true(LIMIT, "Postfix looks owners up", || {
-        String::from_utf8_lossy(&kubectl(&shown).stdout).contains("uid_maps.cf")
+        MYHOST.pod().postconf("virtual_uid_maps").contains("uid_maps.cf")
     });
-    let directory =
-        ["exec", "myhost-postfix-0", "--", "stat", "-c", "%u:%g", "/var/vmail/theta.example.org/moritz"];
-    await_true(LIMIT, "the directories are there", || kubectl(&directory).stdout == b"970:961\n");
+    await_true(LIMIT, "the directories are there", || {
+        MYHOST.pod().run("stat -c %u:%g /var/vmail/theta.example.org/moritz").trim() == "970:961"
+    });
     for (to, subject, owner) in [
         ("max@theta.example.org", "of-the-domain", "960:961 theta.example.org/max"),
         ("moritz@theta.example.org", "of-the-mailbox", "970:961 theta.example.org/moritz"),
@@ -356,30 +200,24 @@ fn mail_has_the_owner_that_its_domain_or_mailbox_names() {
 
 fn a_bad_configuration_is_told_and_the_old_one_goes_on() {
     let limit = |value: &str| {
-        let patch = format!(
-            "{{\"spec\":{{\"postfix\":{{\"parameters\":{{\"smtpd_hard_error_limit\":\"{value}\"}}}}}}}}"
-        );
-        must(&kubectl(&["patch", "mailserver", "myhost", "--type=merge", "-p", &patch]), "kubectl patch");
+        MYHOST
+            .patch(&format!("{{\"postfix\":{{\"parameters\":{{\"smtpd_hard_error_limit\":\"{value}\"}}}}}}"));
     };
-    let config_valid = || {
-        let path = "jsonpath={.status.conditions[?(@.type==\"ConfigValid\")].reason} {.status.conditions[?(@.type==\"ConfigValid\")].message}";
-        String::from_utf8_lossy(&kubectl(&["get", "mailserver", "myhost", "-o", path]).stdout).into_owned()
-    };
+    let config_valid = |part: &str| condition(&MYHOST.object(), "ConfigValid", part);
     limit("many");
     await_true(LIMIT, "Postfix's own words in ConfigValid", || {
-        config_valid().starts_with("ConfigInvalid") && config_valid().contains("smtpd_hard_error_limit")
+        config_valid("reason") == "ConfigInvalid"
+            && config_valid("message").contains("smtpd_hard_error_limit")
     });
     assert_eq!(code("alfred@alpha.example.org"), 250, "the configuration before goes on");
     limit("21");
-    await_true(LIMIT, "MailServer myhost Ready again", || ready("mailserver/myhost"));
+    MYHOST.await_ready();
 }
 
 fn a_tenth_mailbox_comes_and_goes() {
     let to = "dora@alpha.example.org";
     assert_eq!(code(to), 550);
-    apply(
-        "{apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: dora, namespace: mail}, spec: {address: dora@alpha.example.org}}",
-    );
+    apply(&manifest("Mailbox", "dora", "address: dora@alpha.example.org"));
     let took = await_true(LIMIT, "a new mailbox is accepted", || code(to) == 250);
     assert!(took < Duration::from_secs(2), "accepted only after {took:?}");
     send(to, "tenth");
@@ -411,7 +249,7 @@ fn kill_9(namespace: &str, selector: &str) {
 /// 500 messages, and kill -9 of the operator, of Postfix and of MariaDB while they come in.
 fn nothing_accepted_is_lost() {
     let recipients = ["alfred@alpha.example.org", "bill@beta.example.org", "cinder@gamma.example.org"];
-    let address = endpoint();
+    let address = MYHOST.address();
     let mut accepted = BTreeSet::new();
     let mut session = Session::open(&address).ok();
     for number in 0..500 {
@@ -436,5 +274,5 @@ fn nothing_accepted_is_lost() {
             store().iter().filter_map(|line| line.rsplit(' ').next().map(str::to_owned)).collect();
         accepted.is_subset(&there)
     });
-    await_true(LIMIT, "MailServer myhost Ready again", || ready("mailserver/myhost"));
+    MYHOST.await_ready();
 }

@@ -18,6 +18,7 @@ mod load;
 mod mail;
 mod mariadb;
 mod matrix;
+mod node;
 mod operator;
 mod plugin;
 mod pod;

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::mail::{LIMIT, apply, await_true, delete, install, kubectl, must, ready};
-use crate::smtp::Session;
+use crate::node::{LIMIT, Server, apply, await_true, delete, install, manifest, patch};
 
 const TYPES: [&str; 6] = ["proxy:mysql", "mysql", "hash", "lmdb", "cdb", "texthash"];
 
@@ -38,52 +37,49 @@ const FRIEND: &str = "friend@alpha";
 /// Its domain has a transport that doesn't answer, until the end.
 const LATE: &str = "late@later";
 
-struct Server {
-    name: &'static str,
+struct Variant {
+    server: Server,
     layout: &'static str,
     format: &'static str,
 }
 
-const SERVERS: [Server; 4] = [
-    Server { name: "user-maildir", layout: "LocalPart", format: "Maildir" },
-    Server { name: "user-mbox", layout: "LocalPart", format: "Mbox" },
-    Server { name: "address-maildir", layout: "Address", format: "Maildir" },
-    Server { name: "address-mbox", layout: "Address", format: "Mbox" },
+const VARIANTS: [Variant; 4] = [
+    Variant { server: Server("user-maildir"), layout: "LocalPart", format: "Maildir" },
+    Variant { server: Server("user-mbox"), layout: "LocalPart", format: "Mbox" },
+    Variant { server: Server("address-maildir"), layout: "Address", format: "Maildir" },
+    Variant { server: Server("address-mbox"), layout: "Address", format: "Mbox" },
 ];
 
 #[test]
 fn every_look_up_type_layout_and_format_delivers_as_the_seed_says() {
     install();
-    let manifests: String = SERVERS.iter().map(Server::manifests).collect();
+    let manifests: String = VARIANTS.iter().map(Variant::manifests).collect();
     apply(&manifests);
     std::thread::scope(|scope| {
-        for server in &SERVERS {
-            scope.spawn(|| server.goes_through_all_types());
+        for variant in &VARIANTS {
+            scope.spawn(|| variant.goes_through_all_types());
         }
     });
     delete(&manifests);
 }
 
-impl Server {
+impl Variant {
     /// Domains are of one server only.
     fn full(&self, address: &str) -> String {
-        format!("{address}.{}.example.org", self.name)
+        format!("{address}.{}.example.org", self.server.0)
     }
 
     fn object(&self, kind: &str, name: &str, spec: &str) -> String {
-        format!(
-            "---\n{{apiVersion: vmail.dev/v1alpha1, kind: {kind}, metadata: {{name: {}-{name}, namespace: mail}}, spec: {{{spec}}}}}\n",
-            self.name
-        )
+        manifest(kind, &format!("{}-{name}", self.server.0), spec)
     }
 
     fn manifests(&self) -> String {
-        let Self { name, layout, format } = self;
-        let mut text = format!(
-            "---\n{{apiVersion: vmail.dev/v1alpha1, kind: MailServer, metadata: {{name: {name}, namespace: mail}}, \
-             spec: {{hostname: {name}.example.org, mailStore: {{layout: {layout}, format: {format}}}, \
-             postfix: {{relayHost: {{host: 127.0.0.1, port: 2599}}}}}}}}\n"
+        let Self { server: Server(name), layout, format } = self;
+        let spec = format!(
+            "hostname: {name}.example.org, mailStore: {{layout: {layout}, format: {format}}}, \
+             postfix: {{relayHost: {{host: 127.0.0.1, port: 2599}}}}"
         );
+        let mut text = manifest("MailServer", name, &spec);
         for (domain, extra) in [
             ("alpha", String::new()),
             ("beta", String::new()),
@@ -116,30 +112,27 @@ impl Server {
     }
 
     fn goes_through_all_types(&self) {
-        await_true(LIMIT, &format!("MailServer {} Ready", self.name), || {
-            ready(&format!("mailserver/{}", self.name))
-        });
+        self.server.await_ready();
         await_true(LIMIT, "the last alias is accepted", || self.code(FRIEND) == 250);
         self.send(LATE, "kept");
         for (number, type_) in TYPES.into_iter().enumerate() {
-            self.patch("mailserver", self.name, &format!("{{\"lookupTables\":\"{type_}\"}}"));
-            await_true(LIMIT, &format!("{} runs with {type_}", self.name), || self.runs(type_));
+            self.server.switch_to(type_);
             self.refuses_what_is_not_declared(type_);
             self.delivers(type_);
             self.send(FRIEND, "relayed");
             let waiting =
                 |to: &str, count| self.queue().matches(&format!("\"address\": \"{to}\"")).count() == count;
-            await_true(LIMIT, &format!("{}, {type_}: the external target waits", self.name), || {
+            await_true(LIMIT, &format!("{}, {type_}: the external target waits", self.server.0), || {
                 waiting("friend@elsewhere.example.net", number + 1)
             });
-            assert!(waiting(&self.full(LATE), 1), "{}, {type_}: kept in the queue", self.name);
+            assert!(waiting(&self.full(LATE), 1), "{}, {type_}: kept in the queue", self.server.0);
         }
         self.delivers_what_was_kept();
     }
 
     fn refuses_what_is_not_declared(&self, type_: &str) {
         for (to, code) in [("nobody@alpha", 550), ("nobody@delta", 550), ("nobody@elsewhere", 554)] {
-            assert_eq!(self.code(to), code, "{}, {type_}: {to}", self.name);
+            assert_eq!(self.code(to), code, "{}, {type_}: {to}", self.server.0);
         }
     }
 
@@ -158,21 +151,25 @@ impl Server {
         let prefix = format!(" {}-", type_.replace(':', "-"));
         let found =
             || -> Vec<String> { self.store().into_iter().filter(|line| line.contains(&prefix)).collect() };
-        await_true(LIMIT, &format!("{}, {type_}: all is delivered", self.name), || {
+        await_true(LIMIT, &format!("{}, {type_}: all is delivered", self.server.0), || {
             found().len() >= expected.len()
         });
         let found = found();
-        assert_eq!(found.len(), expected.len(), "{}, {type_}: delivered once: {found:#?}", self.name);
-        assert_eq!(BTreeSet::from_iter(found), expected, "{}, {type_}", self.name);
+        assert_eq!(found.len(), expected.len(), "{}, {type_}: delivered once: {found:#?}", self.server.0);
+        assert_eq!(BTreeSet::from_iter(found), expected, "{}, {type_}", self.server.0);
     }
 
     fn delivers_what_was_kept(&self) {
-        self.patch("maildomain", &format!("{}-later", self.name), "{\"transport\":null}");
+        patch(&format!("maildomain/{}-later", self.server.0), "{\"transport\":null}");
         let kept = self.message(LATE, LATE, "kept");
-        await_true(LIMIT, &format!("{}: what was in the queue all the time is delivered", self.name), || {
-            self.in_pod("postqueue -c /run/vmail/postfix -f");
-            self.store().contains(&kept)
-        });
+        await_true(
+            LIMIT,
+            &format!("{}: what was in the queue all the time is delivered", self.server.0),
+            || {
+                self.server.pod().run("postqueue -c /run/vmail/postfix -f");
+                self.store().contains(&kept)
+            },
+        );
         assert_eq!(self.store().iter().filter(|line| line.ends_with(" kept")).count(), 1);
     }
 
@@ -198,61 +195,24 @@ impl Server {
             awk -v "file=$owner $mode $path" '
                 /^Return-Path: / { path = $2 } /^X-Original-To: / { to = $2 } /^Delivered-To: / { delivered = $2 }
                 /^Subject: / { sub("/new/.*", "/new/", file); print file, path, to, delivered, $2 }' "$path"; done"#;
-        self.in_pod(script).lines().map(str::to_owned).collect()
+        self.server.pod().run(script).lines().map(str::to_owned).collect()
     }
 
     fn queue(&self) -> String {
-        self.in_pod("postqueue -c /run/vmail/postfix -j")
-    }
-
-    fn in_pod(&self, script: &str) -> String {
-        let pod = format!("{}-postfix-0", self.name);
-        let output = kubectl(&["exec", &pod, "-c", "postfix", "--", "sh", "-c", script]);
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn patch(&self, kind: &str, name: &str, spec: &str) {
-        let patch = format!("{{\"spec\":{spec}}}");
-        must(&kubectl(&["patch", kind, name, "--type=merge", "-p", &patch]), self.name);
-    }
-
-    /// Whether Postfix runs what is wanted, with tables of this type.
-    fn runs(&self, type_: &str) -> bool {
-        let path = "jsonpath={.status.configHash} {.status.replicas[*].configHash}";
-        let hashes = kubectl(&["get", "mailserver", self.name, "-o", path]);
-        let hashes = String::from_utf8_lossy(&hashes.stdout).into_owned();
-        let domains = self.in_pod("postconf -c /run/vmail/postfix -h virtual_mailbox_domains");
-        hashes.split_once(' ').is_some_and(|(wanted, running)| wanted == running)
-            && domains.starts_with(&format!("{type_}:"))
-            && ready(&format!("mailserver/{}", self.name))
-    }
-
-    fn session(&self) -> std::io::Result<Session> {
-        let path = "jsonpath={.spec.clusterIP}:25";
-        let service = format!("{}-postfix", self.name);
-        Session::open(&must(&kubectl(&["get", "service", &service, "-o", path]), "Service"))
+        self.server.pod().run("postqueue -c /run/vmail/postfix -j")
     }
 
     /// The pod is made anew between a database and files: asks until somebody answers.
     fn code(&self, to: &str) -> u16 {
         let mut code = 0;
-        await_true(LIMIT, &format!("{}: an answer for {to}", self.name), || {
-            let reply = self.session().and_then(|mut session| session.recipient(&self.full(to)));
-            code = reply.map_or(0, |reply| reply.code);
+        await_true(LIMIT, &format!("{}: an answer for {to}", self.server.0), || {
+            code = self.server.code(&self.full(to));
             code != 0
         });
         code
     }
 
-    /// Sends again until the server takes the message, as any mail server would; nothing declared is refused.
     fn send(&self, to: &str, subject: &str) {
-        await_true(LIMIT, &format!("{}: {subject} to {to} is taken", self.name), || {
-            match self.session().and_then(|mut session| session.send(&self.full(to), subject)) {
-                Err(error) if error.to_string().starts_with('5') => {
-                    panic!("{}, {to}, {subject}: {error}", self.name)
-                }
-                result => result.is_ok(),
-            }
-        });
+        self.server.send(&self.full(to), subject);
     }
 }

@@ -8,7 +8,7 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::mail::{LIMIT, await_true, install, kubectl, must, ready, tool};
+use crate::node::{await_ready, install, kubectl, must, tool};
 
 /// A directory with the plugin in it, under the name that kubectl looks for.
 struct Plugin(TempDir);
@@ -45,7 +45,7 @@ impl Plugin {
 #[test]
 fn explain_and_check_tell_what_the_mail_system_does() {
     install();
-    await_true(LIMIT, "MailServer myhost Ready", || ready("mailserver/myhost"));
+    await_ready("mailserver/myhost");
     let plugin = Plugin::install();
     every_way_of_the_seed_is_explained(&plugin);
     a_user_of_one_namespace_is_told_what_he_does_not_see(&plugin);

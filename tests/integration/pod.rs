@@ -10,10 +10,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::mail::{LIMIT, apply, await_true, install, kubectl, must, ready};
+use crate::node::{
+    LIMIT, Pod, Server, apply, apply_all, await_true, field, install, kubectl, manifest, must, ready, send_to,
+};
 use crate::smtp::Session;
 
-const POD: &str = "solo-postfix-0";
+const SOLO: Server = Server("solo");
+const POD: Pod = Pod { server: "solo", number: 0 };
 const TO: &str = "sam@solo.example.org";
 
 /// From `kubectl` to a running Postfix.
@@ -26,28 +29,9 @@ const ACCOUNT: &str = "AHJlbGF5dXNlcgByZWxheXBhc3M=";
 /// `NET_BIND_SERVICE` 10.
 const CAPABILITIES: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 6 | 1 << 7 | 1 << 10;
 
-fn field(object: &str, path: &str) -> String {
-    let output = kubectl(&["get", object, "-o", &format!("jsonpath={{{path}}}")]);
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn patch(spec: &str) {
-    let patch = format!("{{\"spec\":{spec}}}");
-    must(&kubectl(&["patch", "mailserver", "solo", "--type=merge", "-p", &patch]), "kubectl patch");
-}
-
-fn in_pod(script: &str) -> String {
-    let output = kubectl(&["exec", POD, "-c", "postfix", "--", "sh", "-c", script]);
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn address() -> String {
-    format!("{}:25", field(&format!("pod/{POD}"), ".status.podIP"))
-}
-
 fn greeting() -> String {
     let mut line = String::new();
-    if let Ok(stream) = TcpStream::connect(address()) {
+    if let Ok(stream) = TcpStream::connect(POD.address()) {
         let mut stream = BufReader::new(stream);
         let _ = stream.read_line(&mut line);
         let _ = stream.get_mut().write_all(b"QUIT\r\n");
@@ -56,28 +40,22 @@ fn greeting() -> String {
     line
 }
 
-fn await_delivered(subject: &str) {
-    await_true(LIMIT, &format!("{subject} in the mail store"), || {
-        in_pod(&format!("grep -rl '^Subject: {subject}$' /var/vmail")).contains("/new/")
-    });
-}
-
 #[test]
 fn one_pod_takes_what_changes_and_may_do_no_more_than_it_needs() {
     install();
-    apply(
-        "{apiVersion: vmail.dev/v1alpha1, kind: MailServer, metadata: {name: solo, namespace: mail}, \
-         spec: {hostname: solo.example.org, lookupTables: lmdb}}\n---\n\
-         {apiVersion: vmail.dev/v1alpha1, kind: MailDomain, metadata: {name: solo, namespace: mail}, \
-         spec: {serverRef: {name: solo}, domain: solo.example.org}}\n---\n\
-         {apiVersion: vmail.dev/v1alpha1, kind: Mailbox, metadata: {name: sam, namespace: mail}, \
-         spec: {address: sam@solo.example.org}}\n---\n\
-         {apiVersion: vmail.dev/v1alpha1, kind: MailAlias, metadata: {name: sam-away, namespace: mail}, \
-         spec: {address: away@solo.example.org, goto: [sam@elsewhere.example.net]}}",
-    );
-    await_true(LIMIT, "MailServer solo Ready", || ready("mailserver/solo"));
+    apply_all(&[
+        manifest("MailServer", "solo", "hostname: solo.example.org, lookupTables: lmdb"),
+        manifest("MailDomain", "solo", "serverRef: {name: solo}, domain: solo.example.org"),
+        manifest("Mailbox", "sam", "address: sam@solo.example.org"),
+        manifest(
+            "MailAlias",
+            "sam-away",
+            "address: away@solo.example.org, goto: [sam@elsewhere.example.net]",
+        ),
+    ]);
+    SOLO.await_ready();
     await_true(LIMIT, "the mailbox is accepted", || {
-        Session::open(&address())
+        Session::open(&POD.address())
             .and_then(|mut session| session.recipient(TO))
             .is_ok_and(|reply| reply.code == 250)
     });
@@ -89,7 +67,7 @@ fn one_pod_takes_what_changes_and_may_do_no_more_than_it_needs() {
 }
 
 fn the_pod_has_the_capabilities_that_are_named_and_no_more() {
-    let status = in_pod("cat /proc/1/status");
+    let status = POD.run("cat /proc/1/status");
     let value = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().to_owned()
@@ -99,8 +77,8 @@ fn the_pod_has_the_capabilities_that_are_named_and_no_more() {
     }
     assert_eq!((value("NoNewPrivs:").as_str(), value("Seccomp:").as_str()), ("1", "2"));
     let token = "test -e /var/run/secrets/kubernetes.io && echo there || echo absent";
-    assert_eq!(in_pod(token).trim(), "absent");
-    assert!(in_pod("touch /etc/x 2>&1").contains("Read-only file system"));
+    assert_eq!(POD.run(token).trim(), "absent");
+    assert!(POD.run("touch /etc/x 2>&1").contains("Read-only file system"));
     // The namespace refuses what is not of this level.
     assert_eq!(
         field("namespace/mail", ".metadata.labels.pod-security\\.kubernetes\\.io/enforce"),
@@ -110,25 +88,24 @@ fn the_pod_has_the_capabilities_that_are_named_and_no_more() {
 
 /// Which pod it is, and how often its container was restarted.
 fn generation() -> String {
-    let pod = format!("pod/{POD}");
-    format!("{} {}", field(&pod, ".metadata.uid"), field(&pod, ".status.containerStatuses[0].restartCount"))
+    [".metadata.uid", ".status.containerStatuses[0].restartCount"].map(|path| POD.field(path)).join(" ")
 }
 
 fn a_change_reaches_postfix_and_an_open_session_goes_on() {
     let pod = generation();
-    let mut open = Session::open(&address()).unwrap();
-    patch("{\"postfix\":{\"banner\":\"ESMTP Changed\"}}");
+    let mut open = Session::open(&POD.address()).unwrap();
+    SOLO.patch("{\"postfix\":{\"banner\":\"ESMTP Changed\"}}");
     let took = await_true(LIMIT, "the banner is the new one", || {
         greeting().contains("solo.example.org ESMTP Changed")
     });
     assert!(took < SOON, "only after {took:?}");
     open.send(TO, "in-an-open-session").unwrap();
-    await_delivered("in-an-open-session");
+    POD.await_delivered("in-an-open-session");
     assert_eq!(generation(), pod, "nothing was restarted");
 }
 
 fn metrics() -> String {
-    let address = address().replace(":25", ":8080");
+    let address = POD.address().replace(":25", ":8080");
     let mut text = String::new();
     if let Ok(mut stream) = TcpStream::connect(address) {
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
@@ -147,7 +124,7 @@ fn metrics_tell_of_mail() {
     let unknown = "vmail_postfix_rejected_total{reason=\"unknown_recipient\"}";
     let denied = "vmail_postfix_rejected_total{reason=\"relay_denied\"}";
     let before = [delivered, unknown, denied].map(metric);
-    let mut session = Session::open(&address()).unwrap();
+    let mut session = Session::open(&POD.address()).unwrap();
     session.send(TO, "counted").unwrap();
     assert_eq!(session.recipient("nobody@solo.example.org").unwrap().code, 550);
     assert_eq!(session.recipient("someone@elsewhere.example.net").unwrap().code, 554);
@@ -188,16 +165,16 @@ fn certificate(name: &str) {
         "kubectl create secret",
     );
     apply(&rendered);
-    kubectl(&["annotate", "pod", POD, "--overwrite", &format!("example.org/look={name}")]);
+    kubectl(&["annotate", "pod", &POD.name(), "--overwrite", &format!("example.org/look={name}")]);
 }
 
 fn shown() -> String {
-    in_pod("posttls-finger -c -t5 '[127.0.0.1]:25' 2>&1")
+    POD.run("posttls-finger -c -t5 '[127.0.0.1]:25' 2>&1")
 }
 
 fn a_certificate_is_shown_and_its_renewal_too() {
     certificate("first");
-    patch("{\"postfix\":{\"tls\":{\"secretName\":\"solo-tls\"}}}");
+    SOLO.patch("{\"postfix\":{\"tls\":{\"secretName\":\"solo-tls\"}}}");
     await_true(LIMIT, "STARTTLS with the certificate", || shown().contains("first.example.org"));
     let pod = generation();
     certificate("renewed");
@@ -208,7 +185,7 @@ fn a_certificate_is_shown_and_its_renewal_too() {
 /// The address that pods reach this process under.
 fn our_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect(address()).unwrap();
+    socket.connect(POD.address()).unwrap();
     socket.local_addr().unwrap().ip()
 }
 
@@ -225,19 +202,14 @@ fn mail_for_others_goes_to_the_relay_host_with_the_account() {
         "kubectl create secret",
     );
     let (relay, taken) = Relay::start();
-    patch(&format!(
+    SOLO.patch(&format!(
         "{{\"postfix\":{{\"relayHost\":{{\"host\":\"{}\",\"port\":{relay},\"credentialsSecretRef\":{{\"name\":\"solo-relay\"}}}}}}}}",
         our_address()
     ));
     await_true(LIMIT, "MailServer solo Ready", || {
-        in_pod("postconf -c /run/vmail/postfix -h relayhost").contains(&relay.to_string())
-            && ready("mailserver/solo")
+        POD.postconf("relayhost").contains(&relay.to_string()) && ready(&SOLO.object())
     });
-    await_true(LIMIT, "taken", || {
-        Session::open(&address())
-            .and_then(|mut session| session.send("away@solo.example.org", "passed-on"))
-            .is_ok()
-    });
+    send_to(|| POD.address(), "away@solo.example.org", "passed-on");
     let message = taken.recv_timeout(LIMIT).expect("the relay host gets the message");
     assert!(
         message.contains("RCPT TO:<sam@elsewhere.example.net>") && message.contains("Subject: passed-on"),
