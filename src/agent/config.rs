@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::Error;
+use super::log;
 use super::tls::Certificate;
 use crate::api::mail_server::LookupTables;
 use crate::postfix::queries::{AUTHORITY_FILE, CredentialError, SUFFIX, credential_lines};
@@ -148,7 +149,7 @@ impl Mounted {
         }
     }
 
-    /// main.cf for what is mounted beside it.
+    /// main.cf for this agent and for what is mounted beside it.
     fn main_cf(&self) -> String {
         let text = match self.certificate {
             Certificate::Usable(_) => self.text(MAIN_CF).to_owned(),
@@ -158,7 +159,8 @@ impl Mounted {
         let maps = maps.map(|directory| format!("{} = {}\n", maps::DIRECTORY_PARAMETER, directory.display()));
         // master(8) closes its ports and goes on with what is in the queue.
         let closed = self.draining.then(|| "master_service_disable = inet\n".to_owned());
-        maps.chain(closed).fold(text, |text, line| text + &line)
+        let logged = format!("postlog_service_name = {}\n", log::SERVICE);
+        maps.chain(closed).chain([logged]).fold(text, |text, line| text + &line)
     }
 
     /// Texts with private keys or passwords at other servers, by file name.
@@ -352,6 +354,11 @@ mod tests {
         fs::read_to_string(directory.join(name)).unwrap()
     }
 
+    /// main.cf as the agent completes it.
+    fn logged(main: &str) -> String {
+        format!("{main}postlog_service_name = vmail-agent\n")
+    }
+
     #[test]
     fn credentials_stand_in_the_look_up_files_only() {
         let mounts = Mounts::new("p $#\"'ß=x");
@@ -360,7 +367,7 @@ mod tests {
             text(&candidate, "alias_maps.cf"),
             "query = SELECT 1\nuser = postfixserver\npassword = p $#\"'ß=x\n"
         );
-        assert_eq!(text(&candidate, "main.cf"), "myhostname = a.example.org\n");
+        assert_eq!(text(&candidate, "main.cf"), logged("myhostname = a.example.org\n"));
         let mode = |name: &str| fs::metadata(candidate.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("alias_maps.cf"), mode("main.cf"), mode("")), (0o440, 0o444, 0o755));
     }
@@ -447,12 +454,12 @@ mod tests {
             text(&mounts.path("candidate"), MAIN_CF)
         };
         let running = with(Certificate::Usable("PEM".to_owned()));
-        assert_eq!(written(&running), main);
+        assert_eq!(written(&running), logged(main));
         for (certificate, told) in [(Certificate::Absent, false), (Certificate::Unusable("no PEM"), true)] {
             let (first, complaint) = with(certificate.clone()).usable(None);
-            assert_eq!((written(&first).as_str(), complaint.is_some()), ("", told));
+            assert_eq!((written(&first), complaint.is_some()), (logged(""), told));
             let (later, _) = with(certificate).usable(Some(&running));
-            assert_eq!(written(&later), main);
+            assert_eq!(written(&later), logged(main));
             assert_eq!(text(&mounts.path("candidate"), CHAIN_FILE), "PEM");
         }
     }
@@ -472,7 +479,7 @@ mod tests {
         assert!(active.join("alias_maps.cf").exists());
         mounts.project("config", "2", &[("main.cf", "myhostname = b.example.org\n"), ("master.cf", "")]);
         take(&mounts.write().unwrap(), &active).unwrap();
-        assert_eq!(text(&active, "main.cf"), "myhostname = b.example.org\n");
+        assert_eq!(text(&active, "main.cf"), logged("myhostname = b.example.org\n"));
         assert!(!active.join("alias_maps.cf").exists());
     }
 }

@@ -1,9 +1,20 @@
-//! Postfix's log on its way through the agent: passed on, but for the lines of the agent's own probe; its last
-//! complaints are kept, to tell why Postfix ended.
+//! Postfix's log on its way through the agent: every program of Postfix sends its lines to a socket of the agent, which
+//! passes them on, but for those of its own probe, and keeps the last complaints, to tell why Postfix ended.
+//!
+//! The agent is here what postlogd(8) would be. That one is started by master(8), which logs through it: when it ends with
+//! lines waiting, which a reload under load or a reader that stalls for ten seconds brings about, each of the two waits for
+//! the other, and no mail moves any more.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, PipeWriter, Write, pipe, stdout};
+use std::fs::{self, Permissions};
+use std::io::{self, Write, stdout};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -13,8 +24,17 @@ use super::metrics::Metrics;
 use super::outage;
 use crate::postfix::PROBE_ADDRESS;
 
+/// The service that Postfix's programs log to, as `postlog_service_name`: a socket below the queue directory.
+pub(super) const SERVICE: &str = "vmail-agent";
+
 /// How many complaints are kept.
 const KEPT: usize = 3;
+
+/// How many lines may wait for whoever reads the agent's output; more are lost.
+const WAITING: usize = 10_000;
+
+/// Longest line that Postfix sends, with room to spare (postlogd(8) takes half of it).
+pub(super) const LINE: usize = 8192;
 
 /// How long the end of the log may take after Postfix's own.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
@@ -48,61 +68,135 @@ pub(super) fn is_complaint(line: &str) -> bool {
 
 /// Postfix's log while it is passed on.
 pub(super) struct Log {
+    socket: PathBuf,
     complaints: Complaints,
+    ending: Arc<AtomicBool>,
     ended: oneshot::Receiver<()>,
     outage: Arc<Notify>,
 }
 
 impl Log {
+    /// Makes the socket, in place of one that an earlier agent left, and passes on what comes through it.
+    pub(super) fn receive(socket: &Path, metrics: Metrics) -> io::Result<Self> {
+        Self::receive_to(stdout(), socket, metrics)
+    }
+
+    fn receive_to(output: impl Write + Send + 'static, socket: &Path, metrics: Metrics) -> io::Result<Self> {
+        let lines = bind(socket)?;
+        let (sender, receiver) = sync_channel(WAITING);
+        let (done, ended) = oneshot::channel();
+        let (complaints, outage) = (Complaints::default(), Arc::<Notify>::default());
+        let ending = Arc::<AtomicBool>::default();
+        let reader = Reader {
+            complaints: complaints.clone(),
+            outage: outage.clone(),
+            ending: ending.clone(),
+            metrics,
+        };
+        thread::Builder::new().name("log-reader".to_owned()).spawn(move || reader.read(&lines, &sender))?;
+        thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
+            write(&receiver, output);
+            // Nobody may be waiting.
+            let _ = done.send(());
+        })?;
+        Ok(Self { socket: socket.to_owned(), complaints, ending, ended, outage })
+    }
+
     /// Wakes once after Postfix told that it can't reach the database.
     pub(super) fn outage(&self) -> Arc<Notify> {
         self.outage.clone()
     }
 
-    /// Waits until all that was written is passed on, not for long, and gives the last [`Complaints`].
+    /// Waits until all that was sent is passed on, not for long, and gives the last [`Complaints`].
     pub(super) async fn last_words(self) -> String {
-        // It fails when a process of Postfix lives on and could still write.
-        let _ = timeout(LAST_WORDS_LIMIT, self.ended).await;
+        self.ending.store(true, Ordering::Release);
+        // Where it can't be sent there is nobody who would end.
+        if UnixDatagram::unbound().is_ok_and(|end| end.send_to(&[], &self.socket).is_ok()) {
+            // It fails when nobody reads the output.
+            let _ = timeout(LAST_WORDS_LIMIT, self.ended).await;
+        }
         self.complaints.text()
     }
 }
 
-/// A pipe for Postfix to write to, passed on to standard output by a thread that ends with the last writer.
-pub(super) fn pass_on(metrics: Metrics) -> std::io::Result<(PipeWriter, Log)> {
-    let (reader, writer) = pipe()?;
-    let (done, ended) = oneshot::channel();
-    let complaints = Complaints::default();
-    let noted = complaints.clone();
-    let outage = Arc::<Notify>::default();
-    let told = outage.clone();
-    std::thread::Builder::new().name("postfix-log".to_owned()).spawn(move || {
-        copy(BufReader::new(reader), stdout(), &noted, &told, &metrics);
-        // Nobody may be waiting.
-        let _ = done.send(());
-    })?;
-    Ok((writer, Log { complaints, ended, outage }))
+/// Where the socket of [`SERVICE`] is in a queue directory.
+pub(super) fn socket(queue: &Path) -> PathBuf {
+    queue.join("public").join(SERVICE)
 }
 
-/// Copies lines until the end of input. A line that can't be written is lost: Postfix must not wait for a reader.
-fn copy(
-    mut input: impl BufRead,
-    mut output: impl Write,
-    complaints: &Complaints,
-    outage: &Notify,
-    metrics: &Metrics,
-) {
-    let mut line = Vec::new();
-    while input.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-        let text = String::from_utf8_lossy(&line);
-        complaints.note(&text);
+/// A socket that every program of Postfix may send to, whoever it runs as.
+pub(super) fn bind(path: &Path) -> io::Result<UnixDatagram> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = UnixDatagram::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    Ok(socket)
+}
+
+/// Takes lines from the socket. It waits for nobody: Postfix waits for it.
+struct Reader {
+    complaints: Complaints,
+    outage: Arc<Notify>,
+    ending: Arc<AtomicBool>,
+    metrics: Metrics,
+}
+
+impl Reader {
+    /// Reads until an empty line after [`Log::last_words`].
+    fn read(&self, socket: &UnixDatagram, output: &SyncSender<Vec<u8>>) {
+        let mut buffer = [0; LINE];
+        let mut lost = 0_u64;
+        while let Ok(length) = socket.recv(&mut buffer) {
+            let line = &buffer[..length];
+            if line.is_empty() {
+                if !self.ending.load(Ordering::Acquire) {
+                    continue;
+                }
+                if lost > 0 {
+                    // Whoever waits for the end doesn't wait for long.
+                    let _ = output.send(told(lost));
+                }
+                return;
+            }
+            if !self.is_passed_on(line) {
+                continue;
+            }
+            if lost > 0 && output.try_send(told(lost)).is_ok() {
+                lost = 0;
+            }
+            lost += u64::from(output.try_send(with_end(line)).is_err());
+        }
+    }
+
+    /// Notes what a line says; whether others are to see it.
+    fn is_passed_on(&self, line: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(line);
+        self.complaints.note(&text);
         if outage::is_sign(&text) {
-            outage.notify_one();
+            self.outage.notify_one();
         }
-        if !is_probe(&text) {
-            metrics.note(&text);
-            let _ = output.write_all(&line).and_then(|()| output.flush());
+        let is_passed_on = !is_probe(&text);
+        if is_passed_on {
+            self.metrics.note(&text);
         }
-        line.clear();
+        is_passed_on
+    }
+}
+
+fn told(lost: u64) -> Vec<u8> {
+    with_end(format!("{lost} lines of Postfix's log are lost: nobody read them").as_bytes())
+}
+
+fn with_end(line: &[u8]) -> Vec<u8> {
+    [line, b"\n"].concat()
+}
+
+/// Writes until the reader has ended. A line that can't be written is lost.
+fn write(lines: &Receiver<Vec<u8>>, mut output: impl Write) {
+    for line in lines {
+        let _ = output.write_all(&line).and_then(|()| output.flush());
     }
 }
 
@@ -120,30 +214,53 @@ fn is_probe(line: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn copied(log: &str) -> (String, String) {
-        let mut output = Vec::new();
-        let complaints = Complaints::default();
-        copy(log.as_bytes(), &mut output, &complaints, &Notify::new(), &Metrics::default());
-        (String::from_utf8(output).unwrap(), complaints.text())
+    /// What is passed on of a log, and the complaints in it.
+    async fn passed_on(log: &str) -> (String, String) {
+        let directory = tempfile::TempDir::new().unwrap();
+        let socket = directory.path().join("log");
+        let (reader, writer) = io::pipe().unwrap();
+        let log_ = Log::receive_to(writer, &socket, Metrics::default()).unwrap();
+        let postfix = UnixDatagram::unbound().unwrap();
+        for line in log.lines() {
+            postfix.send_to(line.as_bytes(), &socket).unwrap();
+        }
+        let complaints = log_.last_words().await;
+        (io::read_to_string(reader).unwrap(), complaints)
     }
 
-    #[test]
-    fn only_the_probes_own_lines_are_left_out() {
+    #[tokio::test]
+    async fn only_the_probes_own_lines_are_left_out() {
         let log = "\
             Nov 23 05:13:29 myhost postfix/smtpd[225]: connect from unknown[127.0.0.2]\n\
             Nov 23 05:13:29 myhost postfix/smtpd[225]: disconnect from unknown[127.0.0.2] quit=1 commands=1\n\
             Nov 23 05:13:29 myhost postfix/smtpd[225]: connect from unknown[127.0.0.21]\n\
             Nov 23 05:13:29 myhost postfix/smtpd[225]: disconnect from unknown[10.0.0.9] helo=<connect from unknown[127.0.0.2]>\n\
-            Nov 23 05:13:29 myhost postfix/smtpd[225]: warning: x]: connect from unknown[127.0.0.2]\n\
-            no end of line";
+            Nov 23 05:13:29 myhost postfix/smtpd[225]: warning: x]: connect from unknown[127.0.0.2]\n";
         let kept: String = log.split_inclusive('\n').skip(2).collect();
-        assert_eq!(copied(log).0, kept);
+        assert_eq!(passed_on(log).await.0, kept);
     }
 
-    #[test]
-    fn the_last_complaints_are_kept() {
+    #[tokio::test]
+    async fn the_last_complaints_are_kept() {
         let log = "a: fatal: 1\nb: fatal: 2\nc: info\nd: error: 3\ne: panic: 4\n";
-        assert_eq!(copied(log).1, "b: fatal: 2; d: error: 3; e: panic: 4");
-        assert_eq!(copied("nothing of note\n").1, "");
+        assert_eq!(passed_on(log).await.1, "b: fatal: 2; d: error: 3; e: panic: 4");
+        assert_eq!(passed_on("nothing of note\n").await.1, "");
+    }
+
+    #[tokio::test]
+    async fn postfix_does_not_wait_for_whoever_reads_the_output() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let socket = directory.path().join("log");
+        let (reader, writer) = io::pipe().unwrap();
+        let log = Log::receive_to(writer, &socket, Metrics::default()).unwrap();
+        let postfix = UnixDatagram::unbound().unwrap();
+        let line = "x".repeat(1000);
+        for _ in 0..WAITING + 1000 {
+            postfix.send_to(line.as_bytes(), &socket).unwrap();
+        }
+        let read = thread::spawn(|| io::read_to_string(reader).unwrap());
+        log.last_words().await;
+        let text = read.join().unwrap();
+        assert!(text.ends_with("lines of Postfix's log are lost: nobody read them\n"), "{}", text.len());
     }
 }

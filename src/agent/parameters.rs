@@ -17,11 +17,8 @@ use tokio::process::Command;
 use super::Error;
 use super::children::Children;
 use super::config::Mounted;
-use super::log::is_complaint;
+use super::log::{self, is_complaint};
 use crate::postfix::{MAIN_CF, MASTER_CF};
-
-/// Longest line that Postfix logs, with room to spare.
-const LINE: usize = 8192;
 
 /// Starts every daemon of `mounted`, which is written to `candidate`. `queue` is a directory of the check's own.
 pub(super) async fn check(
@@ -36,7 +33,7 @@ pub(super) async fn check(
         let mut command = Command::new(Path::new(&daemons).join(name));
         command.arg("-o").arg(format!("queue_directory={}", queue.display())).args(["-n", "check"]);
         // Without these two a daemon believes that it is on its own and logs to syslog.
-        command.env("POSTLOG_SERVICE", queue.join("public/postlog")).env("POSTLOG_HOSTNAME", "localhost");
+        command.env("POSTLOG_SERVICE", log::socket(queue)).env("POSTLOG_HOSTNAME", "localhost");
         command.env("MAIL_CONFIG", candidate).stdin(Stdio::null());
         async move { children.output(name, &mut command).await }
     });
@@ -62,13 +59,15 @@ async fn daemon_directory(children: &Children) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The socket that postlogd(8) would have in a queue directory.
+/// The socket of Postfix's log in a queue directory of its own.
 fn log_socket(queue: &Path) -> std::io::Result<UnixDatagram> {
     if queue.exists() {
         fs::remove_dir_all(queue)?;
     }
     fs::create_dir_all(queue.join("public"))?;
-    UnixDatagram::bind(queue.join("public/postlog"))
+    let socket = log::bind(&log::socket(queue))?;
+    socket.set_nonblocking(true)?;
+    UnixDatagram::from_std(socket)
 }
 
 async fn receive(log: &UnixDatagram, lines: &mut Vec<String>) -> std::convert::Infallible {
@@ -81,7 +80,7 @@ async fn receive(log: &UnixDatagram, lines: &mut Vec<String>) -> std::convert::I
 }
 
 fn waiting(log: &UnixDatagram) -> Option<String> {
-    let mut line = [0; LINE];
+    let mut line = [0; log::LINE];
     let length = log.try_recv(&mut line).ok()?;
     Some(String::from_utf8_lossy(&line[..length]).into_owned())
 }

@@ -1,6 +1,5 @@
 //! Postfix's own commands, always with our configuration directory.
 
-use std::io::PipeWriter;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -47,11 +46,10 @@ fn is_typing_error(line: &str) -> bool {
     line.contains("main.cf: unused parameter: ")
 }
 
-/// Starts Postfix in the foreground; it logs to `log`.
-pub(super) fn start(children: &Children, config: &Path, log: PipeWriter) -> Result<Child, Error> {
-    let error_log = log.try_clone().map_err(Error::system("postfix start-fg"))?;
+/// Starts Postfix in the foreground.
+pub(super) fn start(children: &Children, config: &Path) -> Result<Child, Error> {
     let mut command = command(config, "start-fg");
-    command.stdin(Stdio::null()).stdout(log).stderr(error_log);
+    command.stdin(Stdio::null());
     children.spawn(&mut command).map_err(Error::system("postfix start-fg"))
 }
 

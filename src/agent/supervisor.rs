@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +16,18 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::children::Children;
 use super::config::{self, Mounted};
 use super::http::{self, Refused, State};
-use super::log;
+use super::log::{self, Log};
 use super::maps::Maps;
 use super::metrics::Metrics;
 use super::{Error, outage, owners, parameters, postfix};
-use crate::postfix::CONFIG_DIRECTORY;
+use crate::postfix::{CONFIG_DIRECTORY, QUEUE_DIRECTORY};
 
 /// How often the mounts are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// After a reload the daemons from before end when they are idle: within this time, as a rule.
-const RELOAD_LIMIT: Duration = Duration::from_secs(2);
+/// Between two changes that are taken. With every reload qmgr(8) begins anew, and needs time to deliver; the daemons from
+/// before end when they are idle, within this time as a rule.
+const RELOAD_REST: Duration = Duration::from_secs(2);
 
 /// How often the queue of a pod that is to leave is tried.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
@@ -118,8 +119,10 @@ impl Supervisor {
         };
         let (mounted, complaint) = seen.usable(None);
         self.prepare(&mounted, None).await?;
-        let (writer, log) = log::pass_on(metrics).map_err(Error::system("the log"))?;
-        let mut child = postfix::start(&self.children, &self.arguments.config_directory, writer)?;
+        // Postfix's check has made the directory.
+        let socket = log::socket(Path::new(QUEUE_DIRECTORY));
+        let log = Log::receive(&socket, metrics).map_err(Error::file(&socket))?;
+        let mut child = postfix::start(&self.children, &self.arguments.config_directory)?;
         self.running(&mounted, complaint);
         tokio::select! {
             status = child.wait() => {
@@ -219,8 +222,13 @@ impl Supervisor {
             match self.exchange(&mounted, &running).await {
                 Ok(()) => {
                     self.running(&mounted, complaint);
-                    self.deliver_to_new_owners(&running, &mounted).await;
+                    let has_new_owners = mounted.owners() != running.owners();
                     running = mounted;
+                    tokio::time::sleep(RELOAD_REST).await;
+                    // A virtual(8) from before may still have tried to deliver as the owner of before, in vain.
+                    if has_new_owners {
+                        self.flush().await;
+                    }
                 }
                 Err(error) => {
                     self.refuse(mounted.hash(), &error);
@@ -243,13 +251,16 @@ impl Supervisor {
         });
     }
 
-    /// Has Postfix forget what it could not look up while the database was away.
+    /// Has Postfix forget what it could not look up while the database was away, and try what it put off.
     async fn reload_after_outages(&self, told: Arc<Notify>) -> Infallible {
         loop {
             told.notified().await;
             outage::end(&self.arguments.config_directory).await;
             match postfix::reload(&self.children, &self.arguments.config_directory).await {
-                Ok(()) => tracing::info!("the database is back, Postfix reloaded"),
+                Ok(()) => {
+                    tracing::info!("the database is back, Postfix reloaded");
+                    self.flush().await;
+                }
                 Err(error) => tracing::error!(%error, "Postfix not reloaded after an outage of the database"),
             }
             tokio::time::sleep(outage::REST).await;
@@ -274,15 +285,6 @@ impl Supervisor {
         if let Err(error) = postfix::flush(&self.children, &self.arguments.config_directory).await {
             tracing::warn!(%error, "deferred mail not tried again");
         }
-    }
-
-    /// A virtual(8) from before the reload may still have tried to deliver as the owner of before, in vain.
-    async fn deliver_to_new_owners(&self, before: &Mounted, now: &Mounted) {
-        if before.owners() == now.owners() {
-            return;
-        }
-        tokio::time::sleep(RELOAD_LIMIT).await;
-        self.flush().await;
     }
 
     async fn exchange(&self, mounted: &Mounted, running: &Mounted) -> Result<(), Error> {

@@ -5,6 +5,8 @@
 ///
 /// A proxymap(8) has a connection for each of up to ten tables, and one of them serves many daemons: three hold fewer than
 /// forty connections, however many clients there are. Without a limit ninety clients make it eight and sixty.
+///
+/// Postfix doesn't start without the service postlog. Nobody logs to it: the agent is what Postfix logs to.
 pub(super) const TEXT: &str = "\
 # service type private unpriv chroot wakeup maxproc command
 smtp      inet      n - n - - smtpd

@@ -153,6 +153,7 @@ pub const OWNED_PARAMETERS: &[&str] = &[
     "mynetworks",
     "mynetworks_style",
     "parent_domain_matches_subdomains",
+    "postlog_service_name",
     "process_id_directory",
     "proxy_read_maps",
     "proxy_write_maps",
