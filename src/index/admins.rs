@@ -67,7 +67,7 @@ impl Index {
         self.remove_admin(&name);
         let key = Key::Admin(row.username.clone());
         if let Some(secret) = secret_of(&name, &row) {
-            self.secret_users.entry(secret).or_default().insert(key.clone());
+            self.secret_users.entry(secret).or_default().insert((key.clone(), name.clone()));
         }
         self.admins.add(name, row);
         self.mark(key);
@@ -76,18 +76,12 @@ impl Index {
     /// A `MailAdmin` is gone.
     pub fn remove_admin(&mut self, name: &ObjectName) {
         let Some(row) = self.admins.rows.get(name) else { return };
-        let (username, secret) = (row.username.clone(), secret_of(name, row));
-        let key = Key::Admin(username.clone());
+        let (key, secret) = (Key::Admin(row.username.clone()), secret_of(name, row));
         // Before: its server has to look for its rows.
         self.mark(key.clone());
         self.admins.remove(name);
-        // Another MailAdmin of this username may refer to the same Secret.
-        let is_used = |secret: &ObjectName| {
-            self.admin_claims(&username)
-                .any(|(claim, row)| secret_of(&claim.object.name, row).as_ref() == Some(secret))
-        };
-        if let Some(secret) = secret.filter(|secret| !is_used(secret)) {
-            self.forget_secret_user(&secret, &key);
+        if let Some(secret) = secret {
+            self.forget_secret_user(&secret, (key, name.clone()));
         }
     }
 

@@ -36,7 +36,7 @@ impl Index {
     }
 
     pub(super) fn mark_secret_users(&mut self, secret: &ObjectName) {
-        for key in self.secret_users.get(secret).cloned().unwrap_or_default() {
+        for (key, _) in self.secret_users.get(secret).cloned().unwrap_or_default() {
             self.mark(key);
         }
     }

@@ -52,7 +52,8 @@ pub struct Index {
     needs: HashMap<ObjectName, u64>,
     unreadable: HashMap<ObjectId, Box<str>>,
     secret_versions: HashMap<ObjectName, Box<str>>,
-    secret_users: HashMap<ObjectName, BTreeSet<Key>>,
+    /// The objects that refer to a Secret, with the key that each works on.
+    secret_users: HashMap<ObjectName, BTreeSet<(Key, ObjectName)>>,
     work: BTreeMap<ObjectName, Work>,
     unserved: BTreeSet<Key>,
     /// Domains with limits in which something changed.
@@ -200,7 +201,7 @@ impl Index {
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
-            self.secret_users.entry(secret).or_default().insert(key.clone());
+            self.secret_users.entry(secret).or_default().insert((key.clone(), name.clone()));
         }
         if row.ids.is_some() {
             self.configured.entry(key.clone()).or_default().insert(name.clone());
@@ -227,7 +228,7 @@ impl Index {
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
-            self.forget_secret_user(&secret, &key);
+            self.forget_secret_user(&secret, (key.clone(), name.clone()));
         }
         self.mark(key.clone());
         self.forget_configured(&key, name);
@@ -235,9 +236,9 @@ impl Index {
         Some(row)
     }
 
-    fn forget_secret_user(&mut self, secret: &ObjectName, key: &Key) {
+    fn forget_secret_user(&mut self, secret: &ObjectName, user: (Key, ObjectName)) {
         if let Some(users) = self.secret_users.get_mut(secret) {
-            users.remove(key);
+            users.remove(&user);
             if users.is_empty() {
                 self.secret_users.remove(secret);
             }

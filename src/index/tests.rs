@@ -50,6 +50,22 @@ fn a_changed_secret_touches_only_the_mailboxes_that_refer_to_it() {
 }
 
 #[test]
+fn a_secret_of_two_mailboxes_of_one_address_is_watched_until_both_are_gone() {
+    let mut world = World::with_alpha();
+    let spec = json!({"address": "alfred@alpha.example.org", "passwordHashSecretKeyRef": {"name": "hashes", "key": "alfred"}});
+    world.mailbox("mail", "alfred", 2, spec.clone());
+    world.mailbox("mail", "second", 3, spec);
+    world.index.remove_mailbox(&ObjectName::new("mail", "second"));
+    world.index.take_work(&myhost());
+    world.index.apply_secret(ObjectName::new("mail", "hashes"), "7".into());
+    assert_eq!(work(&mut world), ["alfred@alpha.example.org"]);
+    world.index.remove_mailbox(&ObjectName::new("mail", "alfred"));
+    world.index.take_work(&myhost());
+    world.index.apply_secret(ObjectName::new("mail", "hashes"), "8".into());
+    assert!(!world.index.has_work(&myhost()));
+}
+
+#[test]
 fn a_domain_that_moves_is_work_for_both_servers() {
     let mut world = World::with_alpha();
     world.server("mail", "other", json!({"hostname": "other.example.org"}));
