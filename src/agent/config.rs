@@ -158,8 +158,8 @@ impl Mounted {
         let maps = self.maps.iter();
         let maps = maps.map(|directory| format!("{} = {}\n", maps::DIRECTORY_PARAMETER, directory.display()));
         // master(8) closes its ports and goes on with what is in the queue.
-        let closed = self.draining.then(|| "master_service_disable = inet\n".to_owned());
-        let logged = format!("postlog_service_name = {}\n", log::SERVICE);
+        let closed = self.draining.then(|| format!("{} = inet\n", postfix::CLOSED_PARAMETER));
+        let logged = format!("{} = {}\n", postfix::LOG_PARAMETER, log::SERVICE);
         maps.chain(closed).chain([logged]).fold(text, |text, line| text + &line)
     }
 

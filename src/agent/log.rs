@@ -24,7 +24,7 @@ use super::metrics::Metrics;
 use super::outage;
 use crate::postfix::PROBE_ADDRESS;
 
-/// The service that Postfix's programs log to, as `postlog_service_name`: a socket below the queue directory.
+/// Value of [`LOG_PARAMETER`](crate::postfix::LOG_PARAMETER): a socket below the queue directory.
 pub(super) const SERVICE: &str = "vmail-agent";
 
 /// How many complaints are kept.

@@ -33,6 +33,15 @@ pub const CONFIG_DIRECTORY: &str = "/run/vmail/postfix";
 /// Postfix's `queue_directory` in its pod, which is its default.
 pub const QUEUE_DIRECTORY: &str = "/var/spool/postfix";
 
+/// The parameter that closes ports: the agent sets it in a pod that is to leave.
+pub const CLOSED_PARAMETER: &str = "master_service_disable";
+
+/// The parameter that says which socket Postfix logs to: the agent's.
+pub const LOG_PARAMETER: &str = "postlog_service_name";
+
+/// What the agent adds to a rendered main.cf.
+pub const AGENT_PARAMETERS: [&str; 3] = [maps::DIRECTORY_PARAMETER, CLOSED_PARAMETER, LOG_PARAMETER];
+
 /// Main parameters, postconf(5).
 pub const MAIN_CF: &str = "main.cf";
 

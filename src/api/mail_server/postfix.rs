@@ -143,6 +143,7 @@ pub const OWNED_PARAMETERS: &[&str] = &[
     "maillog_file_compressor",
     "maillog_file_permissions",
     "maillog_file_prefixes",
+    "master_service_disable",
     "message_size_limit",
     "meta_directory",
     "multi_instance_directories",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::report::Check;
-use crate::postfix::maps::DIRECTORY_PARAMETER;
+use crate::postfix::AGENT_PARAMETERS;
 use crate::postfix::queries::SUFFIX;
 
 /// Differences that a line shows.
@@ -39,11 +39,9 @@ pub(super) fn differences(rendered: &str, running: &str) -> Vec<String> {
         Some(value) => Some(format!("{name} is {value:?} and should be {wanted:?}")),
         None => Some(format!("{name} is not set, or Postfix knows no such parameter")),
     });
-    // postconf(1) names the directory that it was asked for, as if main.cf did; the agent adds that of look-up files.
-    let expected = ["config_directory", DIRECTORY_PARAMETER];
-    let added = running
-        .iter()
-        .filter(|(name, _)| !rendered.contains_key(*name) && !expected.contains(&name.as_str()));
+    // postconf(1) names the directory that it was asked for, as if main.cf did.
+    let is_expected = |name: &str| name == "config_directory" || AGENT_PARAMETERS.contains(&name);
+    let added = running.iter().filter(|(name, _)| !rendered.contains_key(*name) && !is_expected(name));
     changed.chain(added.map(|(name, value)| format!("{name} = {value} was not rendered"))).collect()
 }
 
@@ -94,7 +92,7 @@ mod tests {
         assert_eq!(
             differences(
                 RENDERED,
-                "config_directory = /c\nvmail_maps = /m\nmaps = a,   b\nmyhostname = a.example.org\nnotify_classes = \n"
+                "config_directory = /c\nvmail_maps = /m\npostlog_service_name = x\nmaps = a,   b\nmyhostname = a.example.org\nnotify_classes = \n"
             ),
             [""; 0]
         );
