@@ -81,7 +81,7 @@ impl Index {
         self.mark(key.clone());
         self.admins.remove(name);
         if let Some(secret) = secret {
-            self.forget_secret_user(&secret, (key, name.clone()));
+            self.forget_secret_user(&secret, &(key, name.clone()));
         }
     }
 

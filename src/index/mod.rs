@@ -228,7 +228,7 @@ impl Index {
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
-            self.forget_secret_user(&secret, (key.clone(), name.clone()));
+            self.forget_secret_user(&secret, &(key.clone(), name.clone()));
         }
         self.mark(key.clone());
         self.forget_configured(&key, name);
@@ -236,9 +236,9 @@ impl Index {
         Some(row)
     }
 
-    fn forget_secret_user(&mut self, secret: &ObjectName, user: (Key, ObjectName)) {
+    fn forget_secret_user(&mut self, secret: &ObjectName, user: &(Key, ObjectName)) {
         if let Some(users) = self.secret_users.get_mut(secret) {
-            users.remove(&user);
+            users.remove(user);
             if users.is_empty() {
                 self.secret_users.remove(secret);
             }
