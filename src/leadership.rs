@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use kube::{Client, Config};
+use kube::Config;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use tokio::time::Instant;
 
 use crate::api::FIELD_MANAGER;
+use crate::client;
 
 /// How long the Lease lasts without being renewed, and how long before its end it is renewed; seconds.
 const LEASE: (u64, u64) = (15, 10);
@@ -51,7 +52,7 @@ impl Leadership {
         let mut config = config.clone();
         config.connect_timeout = Some(REQUEST_LIMIT);
         config.read_timeout = Some(REQUEST_LIMIT);
-        let manager = LeaseManagerBuilder::new(Client::try_from(config)?, FIELD_MANAGER)
+        let manager = LeaseManagerBuilder::new(client::connect(&config)?, FIELD_MANAGER)
             .with_namespace(namespace)
             .with_identity(replica)
             .with_duration(LEASE.0)

@@ -13,10 +13,12 @@
 //! * [`watches`], [`sync`], [`status`]: the set loop, which joins them.
 //! * [`postfix`]: configuration as text, pure. [`server`]: the workloads of a `MailServer`.
 //! * [`agent`]: pid 1 of the Postfix pod.
-//! * [`run`]: the operator's process. [`leadership`]: which replica works. [`plugin`]: the verbs of `kubectl vmail`.
+//! * [`run`]: the operator's process. [`leadership`]: which replica works. [`client`]: how it reaches
+//!   the API server. [`plugin`]: the verbs of `kubectl vmail`.
 
 pub mod agent;
 pub mod api;
+pub mod client;
 pub mod desired;
 pub mod http;
 pub mod index;

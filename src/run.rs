@@ -11,6 +11,7 @@ use kube::{Api, Client, Config, ResourceExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::client;
 use crate::http::{self, Pages};
 use crate::leadership::{self, Leadership};
 use crate::metrics::Metrics;
@@ -82,7 +83,7 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let shutdown = CancellationToken::new();
     let signals = stop_on_signal(shutdown.clone())?;
     let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
-    let client = Client::try_from(config.clone())?;
+    let client = client::connect(&config)?;
     let (index, metrics) = (SharedIndex::default(), Metrics::default());
     let pages = Pages { index: index.clone(), metrics: metrics.clone() };
     // Probes are answered until everything else has ended.
@@ -123,13 +124,13 @@ async fn lead(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let leadership = Leadership::claim(config, &arguments.namespace, &arguments.pod_name).await?;
-    tokio::select! {
-        () = leadership.gained() => {}
+    let installation = tokio::select! {
+        ((), installation) = async { tokio::join!(leadership.gained(), installation(&client)) } => installation?,
         () = shutdown.cancelled() => return Ok(()),
-    }
+    };
     tracing::info!("leading");
     let result = tokio::select! {
-        result = work(arguments, client, index, metrics, shutdown.clone()) => result,
+        result = work(arguments, client, index, metrics, installation, shutdown.clone()) => result,
         lost = leadership.lost() => Err(lost.into()),
     };
     leadership.give_back().await;
@@ -141,6 +142,7 @@ async fn work(
     client: Client,
     index: SharedIndex,
     metrics: Metrics,
+    installation: String,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let reports = Reports::default();
@@ -152,7 +154,7 @@ async fn work(
         statuses,
         reports: reports.clone(),
         metrics,
-        installation: installation(&client).await?,
+        installation,
         drift_check_interval: Duration::from_secs(arguments.drift_check_seconds),
     };
     let loops = tokio::spawn(sync::run(context, shutdown.clone()));

@@ -1,7 +1,9 @@
 //! Watches of the API server into the index, which all tasks share.
 //!
 //! A watch delivers a full list first and after every interruption; objects that a list doesn't hold are gone. One
-//! object that can't be parsed must not stop the rest, so every kind is read through [`DeserializeGuard`].
+//! object that can't be parsed must not stop the rest, so every kind is read through [`guard`].
+
+mod guard;
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -9,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -20,6 +22,7 @@ use crate::api::{MailAdmin, MailAlias, MailDomain, MailServer, Mailbox};
 use crate::index::Index;
 use crate::index::rows::{Kind, ObjectId, ServerRow};
 use crate::object::ObjectName;
+use guard::Guarded;
 
 /// The index, shared by the watches that fill it and the tasks that read it.
 #[derive(Clone)]
@@ -96,11 +99,11 @@ impl SharedIndex {
 pub async fn run(client: Client, namespace: Option<String>, index: SharedIndex) {
     let scope = Scope { client, namespace };
     futures::join!(
-        follow(stream::<DeserializeGuard<MailServer>>(&scope), Servers, index.clone()),
-        follow(stream::<DeserializeGuard<MailDomain>>(&scope), Accounts(Kind::Domain), index.clone()),
-        follow(stream::<DeserializeGuard<Mailbox>>(&scope), Accounts(Kind::Mailbox), index.clone()),
-        follow(stream::<DeserializeGuard<MailAlias>>(&scope), Accounts(Kind::Alias), index.clone()),
-        follow(stream::<DeserializeGuard<MailAdmin>>(&scope), Accounts(Kind::Admin), index.clone()),
+        follow(stream::<Guarded<MailServer>>(&scope), Servers, index.clone()),
+        follow(stream::<Guarded<MailDomain>>(&scope), Accounts(Kind::Domain), index.clone()),
+        follow(stream::<Guarded<Mailbox>>(&scope), Accounts(Kind::Mailbox), index.clone()),
+        follow(stream::<Guarded<MailAlias>>(&scope), Accounts(Kind::Alias), index.clone()),
+        follow(stream::<Guarded<MailAdmin>>(&scope), Accounts(Kind::Admin), index.clone()),
         follow(stream::<PartialObjectMeta<Secret>>(&scope), Secrets, index.clone()),
         follow_namespaces(&scope, index),
     );
@@ -205,12 +208,12 @@ impl Servers {
     const NAME: &'static str = "MailServer";
 }
 
-impl Sink<DeserializeGuard<MailServer>> for Servers {
+impl Sink<Guarded<MailServer>> for Servers {
     fn name(&self) -> &'static str {
         Self::NAME
     }
 
-    fn apply(&self, index: &mut Index, name: ObjectName, object: DeserializeGuard<MailServer>) {
+    fn apply(&self, index: &mut Index, name: ObjectName, object: Guarded<MailServer>) {
         match object.0 {
             // A server that is being deleted is served no more: its rows stay for whoever comes after it.
             Ok(server) if server.meta().deletion_timestamp.is_some() => index.remove_server(&name),
@@ -242,12 +245,12 @@ impl Accounts {
 
 macro_rules! account_sink {
     ($kind:ty, $apply:ident) => {
-        impl Sink<DeserializeGuard<$kind>> for Accounts {
+        impl Sink<Guarded<$kind>> for Accounts {
             fn name(&self) -> &'static str {
                 self.0.as_str()
             }
 
-            fn apply(&self, index: &mut Index, name: ObjectName, object: DeserializeGuard<$kind>) {
+            fn apply(&self, index: &mut Index, name: ObjectName, object: Guarded<$kind>) {
                 match object.0 {
                     Ok(object) => index.$apply(name, (&object).into()),
                     Err(invalid) => {

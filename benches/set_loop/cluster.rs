@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
@@ -25,7 +25,9 @@ pub const LIMIT: Duration = Duration::from_mins(10);
 pub const SAMPLES: usize = 100;
 
 pub async fn measure(n: usize) {
-    let client = Client::try_default().await.expect("KUBECONFIG: `make bench` starts a cluster and sets it");
+    let config = Config::infer().await.expect("KUBECONFIG: `make bench` starts a cluster and sets it");
+    // The operator's, so that the limits are those of the machine.
+    let client = vmail_operator::client::connect(&config).unwrap();
     define(&client).await;
     let mariadb = MariaDb::start();
     let (raw, served) = (namespace(&client, "bench-raw").await, namespace(&client, "bench").await);

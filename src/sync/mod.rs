@@ -4,7 +4,9 @@
 //! the next pass. A pass after an event plans the touched keys; a full comparison runs on every new connection and at
 //! each drift check.
 
+mod ahead;
 mod brake;
+mod chunk;
 mod drift;
 mod files;
 mod pass;

@@ -7,7 +7,9 @@ use kube::runtime::events::EventType;
 use tokio::time::Instant;
 
 use super::Context;
+use super::ahead::{Ahead, Rows};
 use super::brake::{self, Held, Recent};
+use super::chunk::chunks;
 use super::drift::{self, Drifted};
 use super::teller::Teller;
 use crate::api::mail_server::Drift;
@@ -19,11 +21,8 @@ use crate::object::ObjectName;
 use crate::password::{self, Request};
 use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
 use crate::report::{Counts, Finding, ServerReport};
-use crate::store::{self, OwnedKeys, Store};
+use crate::store::{self, Store};
 use crate::tables::{Row, SharedColumn, Table};
-
-/// Keys that are read and written together, in one transaction.
-const CHUNK: usize = 1000;
 
 /// Why a pass ended early.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +31,14 @@ pub(super) enum PassError {
     Store(#[from] store::Error),
     #[error("API server: {0}")]
     Api(#[from] kube::Error),
+}
+
+/// Some keys, compared.
+struct Compared {
+    wanted: Vec<(Key, Desired)>,
+    current: Current,
+    passwords: BTreeMap<RowId, ResolvedPassword>,
+    plan: Plan,
 }
 
 /// The passes over one connection.
@@ -49,7 +56,7 @@ pub(super) struct Passes<'a> {
     owned: usize,
     counts: Counts,
     /// What was read before the first full comparison.
-    ahead: Option<(OwnedKeys, Counts)>,
+    ahead: Option<Ahead>,
     held: Option<Held>,
     recent: Recent,
     /// Domains that are told something else than that all is well.
@@ -128,21 +135,16 @@ impl<'a> Passes<'a> {
         result
     }
 
-    /// Reads what the first full comparison begins with, while the API server is still listing: nobody else changes who owns
-    /// what.
+    /// Reads what the first full comparison begins with.
     pub(super) async fn read_ahead(&mut self) -> Result<(), PassError> {
-        self.ahead = Some(self.owned().await?);
+        self.ahead = Some(Ahead::read(&mut self.store, &self.server_id).await?);
         Ok(())
     }
 
-    async fn owned(&mut self) -> Result<(OwnedKeys, Counts), PassError> {
-        Ok((self.store.owned_keys(&self.server_id).await?, self.store.counts(&self.server_id).await?))
-    }
-
     async fn compare_all(&mut self) -> Result<(), PassError> {
-        let (owned, counts) = match self.ahead.take() {
+        let Ahead { owned, counts, rows } = match self.ahead.take() {
             Some(ahead) => ahead,
-            None => self.owned().await?,
+            None => Ahead::without_rows(&mut self.store, &self.server_id).await?,
         };
         (self.owned, self.counts) = (owned.len(), counts);
         let declared = self.context.index.read().keys_of(self.server);
@@ -151,7 +153,7 @@ impl<'a> Passes<'a> {
         let mut keys: BTreeSet<Key> = declared.into_iter().collect();
         keys.extend(owned.into_keys());
         self.brake(gone).await;
-        self.compare(keys).await
+        self.compare(keys, rows).await
     }
 
     async fn compare_touched(&mut self, mut keys: BTreeSet<Key>) -> Result<(), PassError> {
@@ -170,7 +172,7 @@ impl<'a> Passes<'a> {
             gone.retain(|key| deleted.contains(key));
         }
         self.brake(gone).await;
-        self.compare(keys).await
+        self.compare(keys, Rows::default()).await
     }
 
     /// Deletions that were let through a short while ago.
@@ -203,12 +205,13 @@ impl<'a> Passes<'a> {
         self.teller.held(self.held.as_ref()).await;
     }
 
-    async fn compare(&mut self, keys: BTreeSet<Key>) -> Result<(), PassError> {
+    /// `ahead`: what was read of some of the keys a moment ago.
+    async fn compare(&mut self, keys: BTreeSet<Key>, mut ahead: Rows) -> Result<(), PassError> {
         let keys: Vec<Key> = keys.into_iter().collect();
         let correct = self.server_row().is_none_or(|row| row.drift == Drift::Correct);
         let mut news = Vec::new();
         for chunk in chunks(&keys) {
-            let (plan, current) = self.compare_chunk(chunk).await?;
+            let (plan, current) = self.compare_chunk(chunk, ahead.take(chunk)).await?;
             self.account_for(&plan, &current);
             if correct {
                 news.extend(plan.drifted);
@@ -236,16 +239,23 @@ impl<'a> Passes<'a> {
         self.teller.event(type_, reason, message).await;
     }
 
-    async fn compare_chunk(&mut self, keys: &[Key]) -> Result<(Plan, Current), PassError> {
-        let mut wanted = self.desired(keys);
-        let current = self.store.read(&keys.iter().collect::<Vec<_>>()).await?;
-        let passwords = self.passwords(&wanted, &current).await?;
-        let plan = self.plan(&mut wanted, &current, &passwords);
+    async fn compare_chunk(
+        &mut self,
+        keys: &[Key],
+        ahead: Option<Current>,
+    ) -> Result<(Plan, Current), PassError> {
+        let is_ahead = ahead.is_some();
+        let mut chunk = self.compared(keys, ahead).await?;
+        // What is written rests on what is there now.
+        if is_ahead && !chunk.plan.is_empty() {
+            chunk = self.compared(keys, None).await?;
+        }
+        let Compared { mut wanted, current, passwords, plan } = chunk;
         let (plan, current) = match self.store.apply(&plan).await {
             Ok(()) => (plan, current),
             // One row that the database refuses must not keep the others out. It may be one that somebody has just made.
             Err(error) if error.is_about_a_row() => {
-                let current = self.store.read(&keys.iter().collect::<Vec<_>>()).await?;
+                let current = self.current(keys).await?;
                 (self.apply_one_by_one(&mut wanted, &current, &passwords).await?, current)
             }
             Err(error) => return Err(error.into()),
@@ -254,6 +264,22 @@ impl<'a> Passes<'a> {
         self.note_troubled(&wanted);
         self.context.statuses.offer(wanted.into_iter().flat_map(|(_, desired)| desired.verdicts));
         Ok((plan, current))
+    }
+
+    /// What is desired under some keys beside what is there, `read` or to be read now.
+    async fn compared(&mut self, keys: &[Key], read: Option<Current>) -> Result<Compared, PassError> {
+        let mut wanted = self.desired(keys);
+        let current = match read {
+            Some(current) => current,
+            None => self.current(keys).await?,
+        };
+        let passwords = self.passwords(&wanted, &current).await?;
+        let plan = self.plan(&mut wanted, &current, &passwords);
+        Ok(Compared { wanted, current, passwords, plan })
+    }
+
+    async fn current(&mut self, keys: &[Key]) -> Result<Current, PassError> {
+        Ok(self.store.read(&keys.iter().collect::<Vec<_>>()).await?)
     }
 
     /// Remembers the domains whose verdict came from the tables, not from what is declared.
@@ -394,20 +420,4 @@ impl<'a> Passes<'a> {
     pub(super) fn report(&mut self) {
         self.teller.report(self.current_report());
     }
-}
-
-/// Slices of about [`CHUNK`] keys; a domain stays with its catch-all, whose fate its verdict tells.
-fn chunks(keys: &[Key]) -> Vec<&[Key]> {
-    let mut chunks = Vec::new();
-    let mut rest = keys;
-    while !rest.is_empty() {
-        let mut size = rest.len().min(CHUNK);
-        while size < rest.len() && rest[size].is_catch_all() {
-            size += 1;
-        }
-        let (chunk, after) = rest.split_at(size);
-        chunks.push(chunk);
-        rest = after;
-    }
-    chunks
 }

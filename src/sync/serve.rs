@@ -134,17 +134,21 @@ async fn connect(context: &Context, server: &ObjectName) -> Result<(Store, u64),
 
 async fn access(client: &Client, server: &ObjectName, endpoint: Endpoint) -> Result<Access, Finding> {
     let secrets = Api::<Secret>::namespaced(client.clone(), &server.namespace);
-    let writer = secret(&secrets, &endpoint.writer_secret).await?;
+    let tls = async {
+        match endpoint.tls {
+            Some(authority) => secret_text(&secrets, &authority.name, &authority.key).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let reader = async {
+        if endpoint.embedded {
+            secret_text(&secrets, &endpoint.reader_secret, "username").await.map(Some)
+        } else {
+            Ok(None)
+        }
+    };
+    let (writer, tls, reader) = tokio::try_join!(secret(&secrets, &endpoint.writer_secret), tls, reader)?;
     let (username, password) = (text_of(&writer, "username")?, text_of(&writer, "password")?);
-    let tls = match endpoint.tls {
-        Some(authority) => Some(secret_text(&secrets, &authority.name, &authority.key).await?.into_bytes()),
-        None => None,
-    };
-    let reader = if endpoint.embedded {
-        Some(secret_text(&secrets, &endpoint.reader_secret, "username").await?)
-    } else {
-        None
-    };
     Ok(Access {
         host: endpoint.host,
         port: endpoint.port,
@@ -152,7 +156,7 @@ async fn access(client: &Client, server: &ObjectName, endpoint: Endpoint) -> Res
         table_prefix: endpoint.table_prefix,
         username,
         password,
-        tls,
+        tls: tls.map(String::into_bytes),
         reader,
     })
 }
