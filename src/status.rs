@@ -4,6 +4,7 @@
 //! worked out when it is sent, from the index, and compared with what the object said when it was last seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
+use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::api::limits::Limits;
 use crate::api::{FIELD_MANAGER, MailAdmin, MailAlias, MailDomain, Mailbox, Reason};
 use crate::desired::{Verdict, maildir};
 use crate::index::Index;
@@ -192,7 +195,7 @@ impl Statuses {
     async fn send(&self, object: &ObjectId, wanted: &WantedStatus) -> Result<(), kube::Error> {
         let (namespace, name) = (&object.name.namespace, &object.name.name);
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patch = Patch::Merge(&wanted.patch);
+        let patch = wanted.patch();
         let client = self.0.client.clone();
         match object.kind {
             Kind::Domain => {
@@ -228,9 +231,34 @@ async fn bounded(request: impl Future<Output = Result<(), kube::Error>>) -> Resu
     }
 }
 
-/// What an object's status should say.
+/// What a kind's status says beside its conditions; hashed as the index hashes what it has seen.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Fields {
+    Domain { mailboxes: u32, aliases: u32, quota: Option<i64>, limits: Option<Limits> },
+    Mailbox { maildir: Option<String>, server: Option<String> },
+    Alias { server: Option<String> },
+    Admin {},
+}
+
+impl Hash for Fields {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        match self {
+            Self::Domain { mailboxes, aliases, quota, limits } => {
+                (Some(i64::from(*mailboxes)), Some(i64::from(*aliases)), quota, limits).hash(hasher);
+            }
+            Self::Mailbox { maildir, server } => (maildir, server).hash(hasher),
+            Self::Alias { server } => server.hash(hasher),
+            Self::Admin {} => {}
+        }
+    }
+}
+
+/// What an object's status should say. Most are only compared with what the object says already.
 struct WantedStatus {
-    patch: serde_json::Value,
+    fields: Fields,
+    conditions: Vec<Condition>,
+    generation: i64,
     fingerprint: u64,
     ready_since: (bool, Timestamp),
     warning_since: Option<Timestamp>,
@@ -247,10 +275,8 @@ impl WantedStatus {
                 let (mailboxes, aliases) =
                     index.entry(row.domain.as_str()).map(crate::index::DomainEntry::counts)?;
                 let quota = index.allotment(row.domain.as_str()).map(|allotment| allotment.quota);
-                let fields =
-                    json!({"mailboxes": mailboxes, "aliases": aliases, "quota": quota, "limits": row.limits});
-                let seen = (Some(i64::from(mailboxes)), Some(i64::from(aliases)), quota, row.limits);
-                Some(Self::new(&row.meta, verdict, fields, seen))
+                let fields = Fields::Domain { mailboxes, aliases, quota, limits: row.limits };
+                Some(Self::new(&row.meta, verdict, fields))
             }
             Kind::Mailbox => {
                 let row = index.mailbox(name)?;
@@ -263,25 +289,19 @@ impl WantedStatus {
                     verdict.maildir.clone().map_or_else(|| maildir(server, &row.address), String::from)
                 });
                 let server = server.map(ToString::to_string);
-                let fields = json!({"maildir": maildir, "server": server});
-                Some(Self::new(&row.meta, verdict, fields, (&maildir, &server)))
+                Some(Self::new(&row.meta, verdict, Fields::Mailbox { maildir, server }))
             }
-            Kind::Admin => Some(Self::new(&index.admin(name)?.meta, verdict, json!({}), ())),
+            Kind::Admin => Some(Self::new(&index.admin(name)?.meta, verdict, Fields::Admin {})),
             Kind::Alias => {
                 let row = index.alias(name)?;
                 let server = index.server_of(row.address.domain()).filter(|_| is_served(verdict.reason));
                 let server = server.map(ToString::to_string);
-                Some(Self::new(&row.meta, verdict, json!({"server": server}), &server))
+                Some(Self::new(&row.meta, verdict, Fields::Alias { server }))
             }
         }
     }
 
-    fn new(
-        meta: &Meta,
-        verdict: &Verdict,
-        mut fields: serde_json::Value,
-        hashed: impl std::hash::Hash,
-    ) -> Self {
+    fn new(meta: &Meta, verdict: &Verdict, fields: Fields) -> Self {
         let ready = verdict.reason == Reason::Synced;
         let since = meta
             .status
@@ -302,16 +322,22 @@ impl WantedStatus {
         if let Some(((reason, message), since)) = verdict.warning.as_ref().zip(warning_since) {
             conditions.push(condition(WARNING, true, *reason, message, since));
         }
-        let fingerprint = status_fingerprint(Some(meta.generation), &conditions, hashed);
-        fields["observedGeneration"] = json!(meta.generation);
-        fields["conditions"] = json!(conditions);
         Self {
-            patch: json!({"status": fields}),
-            fingerprint,
+            fingerprint: status_fingerprint(Some(meta.generation), &conditions, &fields),
+            fields,
+            conditions,
+            generation: meta.generation,
             ready_since: (ready, since),
             warning_since,
             previous: meta.status.clone(),
         }
+    }
+
+    fn patch(&self) -> Patch<serde_json::Value> {
+        let mut status = json!(self.fields);
+        status["observedGeneration"] = json!(self.generation);
+        status["conditions"] = json!(self.conditions);
+        Patch::Merge(json!({"status": status}))
     }
 
     fn is_seen(&self) -> bool {
