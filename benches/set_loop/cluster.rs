@@ -18,9 +18,13 @@ use sqlx::mysql::MySqlConnection;
 use vmail_operator::api::{MailDomain, MailServer, Mailbox, crds};
 
 use crate::mariadb::MariaDb;
-use crate::{Figure, one_mailbox, world};
+use crate::{Figure, bare_burst, one_mailbox, world};
 
-const CONNECTIONS: usize = 16;
+pub const CONNECTIONS: usize = 16;
+
+/// Up to here a bare burst is measured too; above it would only take its time.
+const BARE_BURST: usize = 10_000;
+
 pub const LIMIT: Duration = Duration::from_mins(10);
 pub const SAMPLES: usize = 100;
 
@@ -35,6 +39,13 @@ pub async fn measure(n: usize) {
     let raw_create = create_burst(&client, &raw, n).await;
     let raw_patch = patch_burst(&client, &raw, n).await;
     let bare_paths = one_mailbox::bare_paths(&client, &raw, &mariadb).await;
+    let mut namespaces = vec![raw, served.clone()];
+    if n <= BARE_BURST {
+        let namespace = namespace(&client, "bench-bare").await;
+        let value = bare_burst::measure(&client, &namespace, &mariadb, n).await;
+        Figure { name: "burst_bare", value, unit: "s", limit: raw_create + raw_patch, n }.print();
+        namespaces.push(namespace);
+    }
 
     let access = mariadb.database("bench").await;
     server(&client, &served, &access).await;
@@ -56,7 +67,7 @@ pub async fn measure(n: usize) {
     restart(&client, &served, &mut root, n).await;
     cold_start(&client, &served, &mariadb, n).await;
     // Only now: the API server is busy with it for as long as with making them.
-    for namespace in [raw, served] {
+    for namespace in namespaces {
         Api::<Namespace>::all(client.clone()).delete(&namespace, &DeleteParams::background()).await.unwrap();
     }
 }
@@ -288,7 +299,7 @@ fn mailbox(number: usize) -> Mailbox {
 }
 
 /// Creates the domains and `n` mailboxes on 16 connections; the time that the mailboxes took.
-async fn create_burst(client: &Client, namespace: &str, n: usize) -> f64 {
+pub async fn create_burst(client: &Client, namespace: &str, n: usize) -> f64 {
     create_burst_for(client, namespace, "myhost", n).await
 }
 
@@ -310,10 +321,15 @@ pub async fn create_burst_for(client: &Client, namespace: &str, server: &str, n:
     started.elapsed().as_secs_f64()
 }
 
+/// What a mailbox's status says when all is well.
+pub fn ready_patch() -> Patch<serde_json::Value> {
+    let condition = json!({"type": "Ready", "status": "True", "reason": "Synced", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    Patch::Merge(json!({"status": {"observedGeneration": 1, "conditions": [condition]}}))
+}
+
 async fn patch_burst(client: &Client, namespace: &str, n: usize) -> f64 {
     let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
-    let condition = json!({"type": "Ready", "status": "True", "reason": "Synced", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
-    let patch = Patch::Merge(json!({"status": {"observedGeneration": 1, "conditions": [condition]}}));
+    let patch = ready_patch();
     let started = Instant::now();
     let send = |number| {
         let (api, patch) = (api.clone(), patch.clone());

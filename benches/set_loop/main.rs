@@ -10,6 +10,7 @@
     reason = "a measurement that can't go on has failed"
 )]
 
+mod bare_burst;
 mod cluster;
 mod database;
 mod files;

@@ -74,27 +74,40 @@ fn one_row(address: &str) -> Vec<String> {
     vec![format!("INSERT INTO mailbox VALUES ('{address}')")]
 }
 
-/// What the operator asks and writes: is anything there, then the mailbox, its alias, their owners and the log, in one
+/// What the operator asks and writes: is anything there, then each mailbox, its alias, their owners and the log, in one
 /// transaction.
-fn all_rows(address: &str) -> Vec<String> {
-    let questions = ["mailbox WHERE username", "alias WHERE address", "vmail_owner WHERE row_key"];
-    let owner = |table: &str| {
-        format!(
-            "('{address}','{table}','bench/bench/myhost','00000000-0000-0000-0000-000000000000','Mailbox bench/one','Delete','0123456789abcdef','','','')"
-        )
+pub fn all_rows(addresses: &[&str]) -> Vec<String> {
+    let each = |values: &dyn Fn(&str) -> String| {
+        addresses.iter().map(|address| values(address)).collect::<Vec<_>>().join(",")
     };
-    let log = format!("(NOW(),'operator','d0.example.org','create_mailbox','{address}')");
+    let owner = |table: &str| {
+        each(&|address| {
+            format!(
+                "('{address}','{table}','bench/bench/myhost','00000000-0000-0000-0000-000000000000','Mailbox bench/one','Delete','0123456789abcdef','','','')"
+            )
+        })
+    };
+    let asked = each(&|address| format!("'{address}'"));
+    let questions = ["mailbox WHERE username", "alias WHERE address", "vmail_owner WHERE row_key"];
+    let mailboxes = each(&|address| {
+        format!("('{address}','!','Somebody','d0.example.org/one/',0,'one','d0.example.org',1)")
+    });
+    let aliases = each(&|address| format!("('{address}','{address}','d0.example.org',1)"));
+    let log = each(&|address| format!("(NOW(),'operator','d0.example.org','create_mailbox','{address}')"));
     vec![
-        questions.map(|of| format!("SELECT * FROM {of} = '{address}'")).join(";"),
+        questions.map(|of| format!("SELECT * FROM {of} IN ({asked})")).join(";"),
         format!(
-            "START TRANSACTION; INSERT INTO mailbox (username,password,name,maildir,quota,local_part,domain,active) \
-             VALUES ('{address}','!','Somebody','d0.example.org/one/',0,'one','d0.example.org',1); \
-             INSERT INTO alias (address,goto,domain,active) VALUES ('{address}','{address}','d0.example.org',1); \
-             INSERT INTO vmail_owner VALUES {},{}; INSERT INTO log (timestamp,username,domain,action,data) VALUES {log},{log}; COMMIT",
+            "START TRANSACTION; INSERT INTO mailbox (username,password,name,maildir,quota,local_part,domain,active) VALUES {mailboxes}; \
+             INSERT INTO alias (address,goto,domain,active) VALUES {aliases}; INSERT INTO vmail_owner VALUES {},{}; \
+             INSERT INTO log (timestamp,username,domain,action,data) VALUES {log},{log}; COMMIT",
             owner("mailbox"),
             owner("alias")
         ),
     ]
+}
+
+fn all_of_one(address: &str) -> Vec<String> {
+    all_rows(&[address])
 }
 
 /// API answer to committed row by a bare client: with one row, and with all that the operator asks and writes.
@@ -112,7 +125,7 @@ pub async fn bare_paths(client: &Client, namespace: &str, mariadb: &MariaDb) -> 
     Store::open(&access, "bench").await.unwrap().close().await;
     let mut root = mariadb.root(Some("bench")).await;
     let writer = mariadb.root(Some("bench")).await;
-    let floor = bare_path(client, namespace, &mut root, writer, all_rows, RAW_FIRST + SAMPLES).await;
+    let floor = bare_path(client, namespace, &mut root, writer, all_of_one, RAW_FIRST + SAMPLES).await;
     (raw, floor)
 }
 
