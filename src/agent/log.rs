@@ -33,6 +33,9 @@ const KEPT: usize = 3;
 /// How many lines may wait for whoever reads the agent's output; more are lost.
 const WAITING: usize = 10_000;
 
+/// Bytes of waiting lines that are written together, about.
+const WRITTEN_AT_ONCE: usize = 32 * 1024;
+
 /// Longest line that Postfix sends, with room to spare (postlogd(8) takes half of it).
 pub(super) const LINE: usize = 8192;
 
@@ -193,10 +196,16 @@ fn with_end(line: &[u8]) -> Vec<u8> {
     [line, b"\n"].concat()
 }
 
-/// Writes until the reader has ended. A line that can't be written is lost.
+/// Writes until the reader has ended: what waits at once, since under load each write costs mail its processor. Lines that
+/// can't be written are lost.
 fn write(lines: &Receiver<Vec<u8>>, mut output: impl Write) {
-    for line in lines {
-        let _ = output.write_all(&line).and_then(|()| output.flush());
+    while let Ok(mut text) = lines.recv() {
+        while text.len() < WRITTEN_AT_ONCE
+            && let Ok(line) = lines.try_recv()
+        {
+            text.extend(line);
+        }
+        let _ = output.write_all(&text).and_then(|()| output.flush());
     }
 }
 
