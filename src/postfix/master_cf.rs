@@ -6,6 +6,9 @@
 /// A proxymap(8) has a connection for each of up to ten tables, and one of them serves many daemons: three hold fewer than
 /// forty connections, however many clients there are. Without a limit ninety clients make it eight and sixty.
 ///
+/// trivial-rewrite(8) with `helpful_warnings` asks for each of our domains whether it is in `relay_domains` as well: three
+/// queries for each time that an address is resolved, and one row of the table can't be both.
+///
 /// Postfix doesn't start without the service postlog. Nobody logs to it: the agent is what Postfix logs to.
 pub(super) const TEXT: &str = "\
 # service type private unpriv chroot wakeup maxproc command
@@ -14,7 +17,7 @@ pickup    unix      n - n 60 1 pickup
 cleanup   unix      n - n - 0 cleanup
 qmgr      unix      n - n 300 1 qmgr
 tlsmgr    unix      - - n 1000? 1 tlsmgr
-rewrite   unix      - - n - - trivial-rewrite
+rewrite   unix      - - n - - trivial-rewrite -o helpful_warnings=no
 bounce    unix      - - n - 0 bounce
 defer     unix      - - n - 0 bounce
 trace     unix      - - n - 0 bounce
