@@ -67,7 +67,7 @@ impl Index {
         self.remove_admin(&name);
         let key = Key::Admin(row.username.clone());
         if let Some(secret) = secret_of(&name, &row) {
-            self.secret_users.entry(secret).or_default().insert((key.clone(), name.clone()));
+            self.secret_users.insert(secret, (key.clone(), name.clone()));
         }
         self.admins.add(name, row);
         self.mark(key);
@@ -81,7 +81,7 @@ impl Index {
         self.mark(key.clone());
         self.admins.remove(name);
         if let Some(secret) = secret {
-            self.forget_secret_user(&secret, &(key, name.clone()));
+            self.secret_users.remove(&secret, &(key, name.clone()));
         }
     }
 

@@ -136,6 +136,12 @@ impl Index {
         self.transports.get(server).is_some_and(|domains| *domains > 0)
     }
 
+    /// Whether `server` serves a catch-all or a disabled mailbox: only then Postfix needs to look for disabled recipients.
+    #[must_use]
+    pub fn has_guarded(&self, server: &ObjectName) -> bool {
+        self.guarded.keys().any(|key| self.server_of(key.domain()) == Some(server))
+    }
+
     /// All keys that anything declares and that `server` serves, in order.
     #[must_use]
     pub fn keys_of(&self, server: &ObjectName) -> Vec<Key> {

@@ -36,7 +36,8 @@ impl Index {
     }
 
     pub(super) fn mark_secret_users(&mut self, secret: &ObjectName) {
-        for (key, _) in self.secret_users.get(secret).cloned().unwrap_or_default() {
+        let keys: Vec<Key> = self.secret_users.of(secret).map(|(key, _)| key.clone()).collect();
+        for key in keys {
             self.mark(key);
         }
     }
@@ -47,7 +48,10 @@ impl Index {
         }
         match self.server_of(key.domain()).cloned() {
             Some(server) => {
-                if matches!(key, Key::Domain(_)) || self.configured.contains_key(&key) {
+                if matches!(key, Key::Domain(_))
+                    || self.configured.contains_key(&key)
+                    || self.guarded.contains_key(&key)
+                {
                     *self.needs.entry(server.clone()).or_default() += 1;
                 }
                 self.work.entry(server).or_default().keys.insert(key);
@@ -67,8 +71,10 @@ impl Index {
     }
 
     pub(super) fn mark_domain(&mut self, domain: &str) {
-        let aliases = DomainName::parse(domain).ok().and_then(|target| self.alias_domains.get(&target));
-        for (alias, _) in aliases.cloned().unwrap_or_default() {
+        let aliases: Vec<DomainName> = DomainName::parse(domain)
+            .map(|target| self.alias_domains.of(&target).map(|(alias, _)| alias.clone()).collect())
+            .unwrap_or_default();
+        for alias in aliases {
             self.mark(Key::Domain(alias));
         }
         self.mark_admins_of(domain);

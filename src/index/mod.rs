@@ -9,6 +9,7 @@ mod key;
 mod limits;
 mod lookup;
 mod marks;
+mod multimap;
 mod namespaces;
 pub mod rows;
 pub mod stored_as;
@@ -29,6 +30,7 @@ pub use work::Work;
 use crate::api::DomainName;
 use crate::object::ObjectName;
 use admins::Admins;
+use multimap::Multimap;
 use namespaces::Namespaces;
 use targets::Targets;
 
@@ -42,18 +44,20 @@ pub struct Index {
     admins: Admins,
     by_domain: BTreeMap<Arc<str>, DomainEntry>,
     namespaces: Namespaces,
-    alias_domains: HashMap<DomainName, BTreeSet<(DomainName, ObjectName)>>,
+    alias_domains: Multimap<DomainName, (DomainName, ObjectName)>,
     targets: Targets,
     /// How many domains with a transport of their own name a server.
     transports: HashMap<ObjectName, usize>,
     /// Keys whose objects are more than rows: Postfix's configuration depends on their transport or their owner.
-    configured: BTreeMap<Key, BTreeSet<ObjectName>>,
+    configured: Multimap<Key, ObjectName>,
+    /// Catch-alls and disabled mailboxes: where a server has one, Postfix has to ask whether a recipient is disabled.
+    guarded: Multimap<Key, ObjectName>,
     /// Grows with each change of what a server's configuration depends on.
     needs: HashMap<ObjectName, u64>,
     unreadable: HashMap<ObjectId, Box<str>>,
     secret_versions: HashMap<ObjectName, Box<str>>,
     /// The objects that refer to a Secret, with the key that each works on.
-    secret_users: HashMap<ObjectName, BTreeSet<(Key, ObjectName)>>,
+    secret_users: Multimap<ObjectName, (Key, ObjectName)>,
     work: BTreeMap<ObjectName, Work>,
     unserved: BTreeSet<Key>,
     /// Domains with limits in which something changed.
@@ -140,10 +144,13 @@ impl Index {
             *self.transports.entry(row.server.clone()).or_default() += 1;
         }
         if row.has_transport() || row.ids.is_some() {
-            self.configured.entry(Key::Domain(domain.clone())).or_default().insert(name.clone());
+            self.configured.insert(Key::Domain(domain.clone()), name.clone());
+        }
+        if !row.catch_all.is_empty() {
+            self.guarded.insert(Key::Domain(domain.clone()), name.clone());
         }
         if let Some(target) = row.alias_of.clone() {
-            self.alias_domains.entry(target).or_default().insert((domain.clone(), name.clone()));
+            self.alias_domains.insert(target, (domain.clone(), name.clone()));
         }
         self.targets.add(&domain.catch_all(), &row.catch_all);
         self.domains.insert(name, row);
@@ -168,25 +175,16 @@ impl Index {
     }
 
     fn forget_relations(&mut self, name: &ObjectName, row: &DomainRow) {
-        self.forget_configured(&Key::Domain(row.domain.clone()), name);
+        let key = Key::Domain(row.domain.clone());
+        self.configured.remove(&key, name);
+        self.guarded.remove(&key, name);
         if let Some(domains) = self.transports.get_mut(&row.server).filter(|_| row.has_transport()) {
             *domains -= 1;
         }
-        if let Some(target) = &row.alias_of
-            && let Some(aliases) = self.alias_domains.get_mut(target)
-        {
-            aliases.remove(&(row.domain.clone(), name.clone()));
+        if let Some(target) = &row.alias_of {
+            self.alias_domains.remove(target, &(row.domain.clone(), name.clone()));
         }
         self.targets.remove(&row.domain.catch_all(), &row.catch_all);
-    }
-
-    fn forget_configured(&mut self, key: &Key, name: &ObjectName) {
-        if let Some(names) = self.configured.get_mut(key) {
-            names.remove(name);
-            if names.is_empty() {
-                self.configured.remove(key);
-            }
-        }
     }
 
     /// A `Mailbox` appeared or changed.
@@ -201,10 +199,13 @@ impl Index {
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
-            self.secret_users.entry(secret).or_default().insert((key.clone(), name.clone()));
+            self.secret_users.insert(secret, (key.clone(), name.clone()));
         }
         if row.ids.is_some() {
-            self.configured.entry(key.clone()).or_default().insert(name.clone());
+            self.configured.insert(key.clone(), name.clone());
+        }
+        if !row.active {
+            self.guarded.insert(key.clone(), name.clone());
         }
         self.claim(&row.address, Claim { created: row.meta.created, object: id });
         self.targets.add(&row.address, &row.forward_to);
@@ -228,21 +229,13 @@ impl Index {
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
-            self.forget_secret_user(&secret, &(key.clone(), name.clone()));
+            self.secret_users.remove(&secret, &(key.clone(), name.clone()));
         }
         self.mark(key.clone());
-        self.forget_configured(&key, name);
+        self.configured.remove(&key, name);
+        self.guarded.remove(&key, name);
         self.disclaim(&row.address, &ObjectId { kind: Kind::Mailbox, name: name.clone() });
         Some(row)
-    }
-
-    fn forget_secret_user(&mut self, secret: &ObjectName, user: &(Key, ObjectName)) {
-        if let Some(users) = self.secret_users.get_mut(secret) {
-            users.remove(user);
-            if users.is_empty() {
-                self.secret_users.remove(secret);
-            }
-        }
     }
 
     /// A `MailAlias` appeared or changed.
@@ -256,6 +249,9 @@ impl Index {
         let key = Key::Address(row.address.clone());
         self.claim(&row.address, Claim { created: row.meta.created, object: id });
         self.targets.add(&row.address, &row.goto);
+        if key.is_catch_all() {
+            self.guarded.insert(key.clone(), name.clone());
+        }
         self.mark_ways_to(&row.address);
         self.aliases.insert(name, row);
         self.mark_alias(key);
@@ -266,7 +262,9 @@ impl Index {
         let Some(row) = self.aliases.remove(name) else { return };
         self.targets.remove(&row.address, &row.goto);
         self.mark_ways_to(&row.address);
-        self.mark_alias(Key::Address(row.address.clone()));
+        let key = Key::Address(row.address.clone());
+        self.mark_alias(key.clone());
+        self.guarded.remove(&key, name);
         self.disclaim(&row.address, &ObjectId { kind: Kind::Alias, name: name.clone() });
     }
 

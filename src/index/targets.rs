@@ -137,7 +137,7 @@ impl Index {
 
     fn aliases_of(&self, domain: &DomainName) -> impl Iterator<Item = DomainName> {
         let aliases: BTreeSet<DomainName> =
-            self.alias_domains.get(domain).into_iter().flatten().map(|(alias, _)| alias.clone()).collect();
+            self.alias_domains.of(domain).map(|(alias, _)| alias.clone()).collect();
         aliases.into_iter()
     }
 

@@ -110,6 +110,33 @@ fn counts_follow_what_is_declared() {
     assert_eq!(world.index.entry("alpha.example.org").unwrap().counts(), (0, 1));
 }
 
+/// Where nothing is disabled and no catch-all would take its mail, Postfix asks one query less for each recipient.
+#[test]
+fn a_server_with_a_catch_all_or_a_disabled_mailbox_says_so() {
+    let mut world = World::with_alpha();
+    let own = |catch_all: &[&str]| json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "catchAll": catch_all});
+    let mailbox = |active: bool| json!({"address": "alfred@alpha.example.org", "active": active});
+    let mut seen = world.index.needs_version(&myhost());
+    let mut expect = |world: &World, guarded: bool| {
+        assert_eq!(world.index.has_guarded(&myhost()), guarded);
+        let before = std::mem::replace(&mut seen, world.index.needs_version(&myhost()));
+        assert!(before < seen, "nobody would look at it");
+    };
+    world.mailbox("mail", "alfred", 2, mailbox(false));
+    expect(&world, true);
+    world.mailbox("mail", "alfred", 2, mailbox(true));
+    expect(&world, false);
+    world.domain("mail", "alpha", 1, own(&["x@elsewhere.org"]));
+    expect(&world, true);
+    world.alias("mail", "alpha", 2, json!({"address": "@alpha.example.org", "goto": ["x@elsewhere.org"]}));
+    world.domain("mail", "alpha", 1, own(&[]));
+    expect(&world, true);
+    world.index.remove_alias(&ObjectName::new("mail", "alpha"));
+    expect(&world, false);
+    world.mailbox("mail", "other", 2, json!({"address": "other@beta.example.org", "active": false}));
+    assert!(!world.index.has_guarded(&myhost()), "the domain is nobody's");
+}
+
 #[test]
 fn keys_sort_a_domain_before_its_catch_all_and_addresses() {
     let mut keys = [key("b@a.org"), key("@a.org"), key("b.org"), key("a.org")];

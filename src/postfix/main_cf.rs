@@ -164,8 +164,13 @@ fn lookups(text: &mut Parameters, tables: LookupTables, needs: &Needs) {
         text.fixed("transport_maps", table("transport_maps"));
     }
     // Beside a catch-all the alias row of a disabled mailbox stays active, to keep its mail from the catch-all's owner:
-    // without this it would be accepted and bounced.
-    text.fixed("smtpd_recipient_restrictions", format!("check_recipient_access {}", table("disabled_maps")));
+    // without this it would be accepted and bounced. It costs a query for each recipient.
+    if needs.disabled {
+        text.fixed(
+            "smtpd_recipient_restrictions",
+            format!("check_recipient_access {}", table("disabled_maps")),
+        );
+    }
 }
 
 fn checked_path(path: &str) -> Result<&str, Error> {

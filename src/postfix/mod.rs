@@ -78,6 +78,8 @@ pub struct Needs {
     pub domains: Vec<String>,
     /// Some domain has a transport of its own.
     pub transports: bool,
+    /// Some mailbox is disabled, or some domain has a catch-all.
+    pub disabled: bool,
     /// Directories and mbox files whose owner is not the server's, parents first; none: one owner for all mail.
     pub owners: Vec<MailOwner>,
     /// Directories that have to be there and belong to the server's owner: virtual(8) makes those of a maildir, and none

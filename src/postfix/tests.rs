@@ -89,6 +89,7 @@ fn with_look_up_files_nothing_names_a_database() {
     let needs = Needs {
         domains: Vec::new(),
         transports: true,
+        disabled: true,
         owners: vec![MailOwner { path: "alpha.example.org/".to_owned(), uid: 950, gid: 950 }],
         directories: Vec::new(),
     };
@@ -210,6 +211,19 @@ fn transports_are_looked_up_only_where_a_domain_has_one() {
     };
     assert!(!main_cf(false).contains("transport_maps"));
     assert!(main_cf(true).contains("transport_maps = proxy:mysql:$config_directory/transport_maps.cf\n"));
+}
+
+#[test]
+fn disabled_mailboxes_are_looked_up_only_where_there_may_be_one() {
+    let spec = spec(json!({"hostname": "myhost.example.org"}));
+    let main_cf = |disabled| {
+        let needs = Needs { disabled, ..Needs::default() };
+        render(&ObjectName::new("mail", "myhost"), &spec, Some(&DATABASE), &needs).unwrap().files[MAIN_CF]
+            .clone()
+    };
+    assert!(!main_cf(false).contains("disabled_maps"));
+    let restriction = "smtpd_recipient_restrictions = check_recipient_access proxy:mysql:$config_directory/disabled_maps.cf\n";
+    assert!(main_cf(true).contains(restriction));
 }
 
 #[test]

@@ -255,6 +255,7 @@ fn needs(index: &Index, server: &ObjectName) -> Needs {
     Needs {
         domains: domain_classes(index, server),
         transports: index.has_transports(server),
+        disabled: index.has_guarded(server),
         owners: owners(index, server),
         directories: mbox_directories(index, server),
     }
