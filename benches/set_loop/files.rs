@@ -1,6 +1,6 @@
 //! Look-up files on a real node: from a changed Mailbox to the reloaded map, and what the pod's programs take.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -17,6 +17,8 @@ use crate::{Figure, percentile, world};
 const SERVER: &str = "paper";
 const POD: &str = "paper-postfix-0";
 const SAMPLES: usize = 10;
+/// The agent takes configurations two seconds apart.
+const AT_REST: Duration = Duration::from_secs(2);
 
 pub async fn measure(n: usize) {
     let client = Client::try_default().await.expect("KUBECONFIG: `make bench` starts a cluster and sets it");
@@ -41,6 +43,7 @@ pub async fn measure(n: usize) {
     }
     let mut samples = Vec::new();
     for number in 0..SAMPLES {
+        tokio::time::sleep(AT_REST).await;
         let to = format!("late{number}@d0.example.org");
         let answered = cluster::create_named(&client, &namespace, &format!("late{number}"), &to).await;
         await_accepted(&address, &to);

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -19,8 +19,11 @@ const SERVER: &str = "rates";
 const CLIENTS: usize = 20;
 /// Of a round. Postfix makes clients wait for a second (`in_flow_delay`) where mail comes in faster than it goes out: a
 /// shorter round would tell whether that happened in it, and little else.
-const MESSAGES: usize = 2000;
+const MESSAGES: usize = 1500;
 const ROUNDS: usize = 4;
+/// Before the first round: processes that are there, directories that are made.
+const WARM_UP: usize = 300;
+const SETTLED_WITHIN: Duration = Duration::from_mins(2);
 /// Those with a database first: a server that changes to files leaves its database alone.
 const TYPES: [&str; 6] = ["proxy:mysql", "mysql", "hash", "lmdb", "cdb", "texthash"];
 
@@ -46,23 +49,38 @@ pub async fn measure(n: usize) {
         // A pod that has files in place of a database is a new one.
         ours.address = ours.pod.address();
         await_accepted(&ours.address, last.as_str());
+        await_settled(&servers).await;
         write_by_hand(&ours.pod, &raw.pod, type_, n);
         await_accepted(&raw.address, last.as_str());
         compare(type_, &ours, &raw, n);
     }
 }
 
+/// Waits until Postfix runs with the configuration that is wanted: each reload begins with new processes.
+async fn await_settled(servers: &Api<MailServer>) {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    while !is_settled(&servers.get(SERVER).await.unwrap()) {
+        assert!(Instant::now() < deadline, "Postfix doesn't run with the configuration that is wanted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn is_settled(server: &MailServer) -> bool {
+    let Some(status) = &server.status else { return false };
+    let runs = |wanted: &str| status.replicas.iter().any(|replica| replica.config_hash == wanted);
+    status.config_hash.as_deref().is_some_and(runs)
+}
+
 fn compare(type_: &str, ours: &Contestant, raw: &Contestant, n: usize) {
-    // Processes that are there, directories that are made.
     for contestant in [ours, raw] {
-        contestant.round(n);
+        contestant.round(WARM_UP, n);
     }
     let mut seconds = [0.0; 2];
     for round in 0..ROUNDS {
         let mut turns = [(ours, 0), (raw, 1)];
         turns.rotate_left(round % 2);
         for (contestant, which) in turns {
-            seconds[which] += contestant.round(n);
+            seconds[which] += contestant.round(MESSAGES, n);
         }
     }
     for contestant in [ours, raw] {
@@ -93,22 +111,22 @@ impl Contestant {
     }
 
     /// Seconds from the first connection until the queue is empty.
-    fn round(&self, n: usize) -> f64 {
+    fn round(&self, messages: usize, n: usize) -> f64 {
         // The pod's clock is this machine's.
         let queue_empty = "read begin; cd /var/spool/postfix; \
             while [ -n \"$(find maildrop incoming active deferred -type f -print -quit)\" ]; do sleep 0.02; done; date +%s.%N";
         let mut command = self.pod.exec(queue_empty);
         let mut waiting = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        self.send_all(n);
+        self.send_all(messages, n);
         waiting.stdin.take().unwrap().write_all(b"\n").unwrap();
         let output = waiting.wait_with_output().unwrap();
         let ended: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
-        self.sent.fetch_add(MESSAGES, Ordering::Relaxed);
+        self.sent.fetch_add(messages, Ordering::Relaxed);
         ended - started.as_secs_f64()
     }
 
-    fn send_all(&self, n: usize) {
+    fn send_all(&self, messages: usize, n: usize) {
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..CLIENTS {
@@ -116,7 +134,7 @@ impl Contestant {
                     let mut session = Session::open(&self.address).unwrap();
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= MESSAGES {
+                        if number >= messages {
                             break;
                         }
                         session.send(world::address(number % n).as_str(), "rate").unwrap();
