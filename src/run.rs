@@ -166,7 +166,7 @@ async fn work(
         arguments.mariadb_image.clone(),
     )
     .within(arguments.watch_namespace.clone());
-    let result = server::run(controller, shutdown.clone().cancelled_owned()).await;
+    let result = server::run(controller, shutdown.clone()).await;
     // Where it failed, nobody told the set loops to end.
     shutdown.cancel();
     if tokio::time::timeout(STOP_LIMIT, loops).await.is_err() {

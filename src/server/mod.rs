@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -33,11 +33,12 @@ use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus, Reason};
 use crate::desired::domain_classes;
@@ -122,18 +123,24 @@ impl Context {
     }
 }
 
-/// Keeps every `MailServer`'s workloads true until `shutdown`; ends what is under way first.
+/// How long what is under way may take to end. With what ends after it, it has to fit into a pod's thirty seconds.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Keeps every `MailServer`'s workloads true until `shutdown`; ends what is under way first, but waits for it no longer than
+/// for a few seconds.
 ///
 /// # Errors
 /// When `MailServer`s can't be listed at the start: the API server is not there, or the kind or the right to list is
 /// missing. Later failures are logged and tried again.
-pub async fn run(
-    context: Context,
-    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
-) -> Result<(), Error> {
+pub async fn run(context: Context, shutdown: CancellationToken) -> Result<(), Error> {
     bounded("MailServers", context.api::<MailServer>().list(&ListParams::default().limit(1))).await?;
     let managed = || watcher::Config::default().labels(CONTROLLED_SELECTOR);
-    Controller::new(context.api::<DeserializeGuard<MailServer>>(), watcher::Config::default().any_semantic())
+    let servers = Controller::new(
+        context.api::<DeserializeGuard<MailServer>>(),
+        watcher::Config::default().any_semantic(),
+    );
+    let store = servers.store();
+    let controller = servers
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns(context.api::<StatefulSet>(), managed())
         .owns(context.api::<Service>(), managed())
@@ -141,11 +148,23 @@ pub async fn run(
         .owns(context.api::<PartialObjectMeta<Secret>>(), managed())
         .watches(context.api::<Pod>(), managed(), |pod| server_of(&pod))
         .reconcile_all_on(context.reports.changed())
-        .graceful_shutdown_on(shutdown)
+        .graceful_shutdown_on(shutdown.clone().cancelled_owned())
         .run(reconcile, |server, error, context| back_off(&server, error, &context), Arc::new(context))
-        .for_each(log_interruption)
-        .await;
+        .for_each(log_interruption);
+    tokio::select! {
+        () = controller => {}
+        () = overdue(&shutdown, &store) => {}
+    }
     Ok(())
+}
+
+/// Waits until the controller should have ended. Told to end before its first list is there, it would wait for that for ever.
+async fn overdue(shutdown: &CancellationToken, store: &Store<DeserializeGuard<MailServer>>) {
+    shutdown.cancelled().await;
+    if store.wait_until_ready().now_or_never().is_some() {
+        tokio::time::sleep(STOP_LIMIT).await;
+        tracing::warn!("work on a MailServer did not end in time");
+    }
 }
 
 /// A watch that is interrupted begins anew by itself; that a server failed is logged where its rest is decided.

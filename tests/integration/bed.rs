@@ -1,7 +1,7 @@
 //! A test bed: the operator's process over a namespace of the real API server, and a database of a real MariaDB. No node.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -165,9 +165,14 @@ impl Bed {
         }
     }
 
-    /// Asks the operator to end; its exit code.
-    pub fn terminate(&mut self) -> Option<i32> {
+    /// Asks the operator to end and waits until it has; its exit code, none where it could not listen yet.
+    pub async fn terminate(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
+        let asked = Instant::now();
+        while self.is_running() {
+            assert!(asked.elapsed() < LIMIT, "asked to end, the operator goes on: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         self.operator.take().and_then(|mut operator| operator.wait().unwrap().code())
     }
 

@@ -105,11 +105,24 @@ async fn asked_to_end_it_gives_its_lease_back_and_says_that_all_is_well() {
     let mut bed = Bed::new("ended", &mariadb).await;
     bed.domain().await;
     bed.rows(&mariadb, "domain", 1).await;
-    assert_eq!(bed.terminate(), Some(0), "{}", bed.log());
+    assert_eq!(bed.terminate().await, Some(0), "{}", bed.log());
     bed.start();
     bed.mailboxes(0..1).await;
     let took = bed.rows(&mariadb, "mailbox", 1).await;
     assert!(took < Duration::from_secs(5), "the next one waited {took:?} for the Lease");
+}
+
+#[tokio::test]
+async fn asked_to_end_at_any_moment_of_its_start_it_ends() {
+    let mariadb = MariaDb::shared();
+    let mut bed = Bed::new("unstarted", &mariadb).await;
+    bed.kill();
+    for moment in 0..30 {
+        bed.start();
+        tokio::time::sleep(Duration::from_millis(15 * moment)).await;
+        let code = bed.terminate().await;
+        assert!(matches!(code, None | Some(0)), "after {moment} times 15 ms: {}", bed.log());
+    }
 }
 
 #[tokio::test]
