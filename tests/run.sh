@@ -20,6 +20,8 @@ FAILED_TIERS=()
 MISSING_TIERS=()
 # A snapshot that differs fails; nothing is written beside it.
 export INSTA_UPDATE=no
+# Three times what the slowest tier takes: one that hangs fails, and tells where.
+LIMITED=(timeout --foreground --verbose 15m)
 # The command that runs another one on the cluster's node, and those that restart a daemon and send it a signal.
 ON_NODE=
 RESTART=
@@ -122,7 +124,7 @@ integration_tests() {
 			continue
 		fi
 		tier "integration tests: $module" env VMAIL_BIN_DIR="$BIN" VMAIL_HELM_ARGUMENTS="$(image_values)" VMAIL_ON_NODE="$ON_NODE" VMAIL_RESTART="$RESTART" VMAIL_SIGNAL="$SIGNAL" \
-			cargo test --locked --test integration -- "$module::"
+			"${LIMITED[@]}" cargo test --locked --test integration -- "$module::"
 	done
 	if [ "$(id -u)" -eq 0 ]; then
 		other_databases
@@ -142,7 +144,7 @@ store_on() {
 	tier "database server $1 (Debian $2)" make_database "$@"
 	[ "$LAST_STATUS" -eq 0 ] || return 0
 	tier "integration tests: store on $1" env VMAIL_DATABASE_ROOT="$DATABASES/$1" \
-		cargo test --locked --test integration -- store:: store_admins:: postfixadmin:: store_faults:: stateful::
+		"${LIMITED[@]}" cargo test --locked --test integration -- store:: store_admins:: postfixadmin:: store_faults:: stateful::
 }
 
 needs_own_cluster() {
