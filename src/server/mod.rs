@@ -34,6 +34,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
@@ -63,6 +64,9 @@ const CONCURRENCY: u16 = 4;
 /// Shortest and longest rest after a failure. Between them it is as long as the server has been failing: events that cause
 /// many attempts in a short outage don't make it longer.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// Rest of the watches after a failure of one of them.
+const WATCH_REST: Duration = Duration::from_secs(1);
 
 /// What every reconciliation shares.
 pub struct Context {
@@ -142,6 +146,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<(), Er
     let store = servers.store();
     let controller = servers
         .with_config(Config::default().concurrency(CONCURRENCY))
+        .trigger_backoff(SteadyBackoff)
         .owns(context.api::<StatefulSet>(), managed())
         .owns(context.api::<Service>(), managed())
         .owns(context.api::<ConfigMap>(), managed())
@@ -165,6 +170,22 @@ async fn overdue(shutdown: &CancellationToken, store: &Store<DeserializeGuard<Ma
         tokio::time::sleep(STOP_LIMIT).await;
         tracing::warn!("work on a MailServer did not end in time");
     }
+}
+
+/// The rest of all watches after a failure of one, which the controller has only one of. One that grew would grow with each
+/// watch that fails, and after a restart of the API server each one does: it would be a minute.
+struct SteadyBackoff;
+
+impl Iterator for SteadyBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(WATCH_REST)
+    }
+}
+
+impl Backoff for SteadyBackoff {
+    fn reset(&mut self) {}
 }
 
 /// A watch that is interrupted begins anew by itself; that a server failed is logged where its rest is decided.

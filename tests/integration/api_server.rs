@@ -9,6 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
 use kube::api::DeleteParams;
+use serde_json::json;
 use vmail_operator::api::{FIELD_MANAGER, MailServer, Mailbox};
 
 use crate::bed::Bed;
@@ -16,6 +17,9 @@ use crate::cluster::eventually;
 use crate::mariadb::MariaDb;
 
 const LIMIT: Duration = Duration::from_mins(2);
+
+/// How long after an outage everything is as before.
+const SOON: Duration = Duration::from_secs(30);
 
 /// One outage at a time.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -82,6 +86,26 @@ async fn after_a_restart_nothing_is_missed_and_nothing_is_deleted() {
     bed.says_within::<Mailbox>(LIMIT, "u39", "Ready", "Synced").await;
     bed.says_within::<MailServer>(LIMIT, "myhost", "TablesSynced", "Synced").await;
     assert!(bed.log().contains("too old resource version"), "the watches met no 410:\n{}", bed.log());
+}
+
+/// Each watch fails at each restart, and no failure of one makes the others wait longer.
+#[tokio::test]
+async fn soon_after_restarts_a_mail_server_is_followed_again() {
+    let _alone = ALONE.lock().await;
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("followed", &mariadb).await;
+    bed.domain().await;
+    bed.says::<MailServer>("myhost", "TablesSynced", "Synced").await;
+    for _ in 0..3 {
+        restart_api_server();
+    }
+    bed.change::<MailServer>("myhost", json!({"hostname": "mx1.example.org"})).await;
+    let generation = bed.api::<MailServer>().get("myhost").await.unwrap().metadata.generation;
+    eventually(SOON, "the change is seen", || async {
+        let server = bed.api::<MailServer>().get("myhost").await.unwrap();
+        server.status.and_then(|status| status.observed_generation) == generation
+    })
+    .await;
 }
 
 /// A renewal of the Lease that falls into a short outage is made up for: the process goes on.
