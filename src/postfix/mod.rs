@@ -151,7 +151,10 @@ fn queries(
     needs: &Needs,
 ) -> Result<BTreeMap<String, String>, Error> {
     let domains: Vec<&str> = needs.domains.iter().map(String::as_str).collect();
-    let mut files = BTreeMap::from([(DOMAINS.to_owned(), format!("{}\n", digest(&domains)))]);
+    let mut files = BTreeMap::from([
+        (DOMAINS.to_owned(), format!("{}\n", digest(&domains))),
+        (queries::CLIENT_FILE.to_owned(), queries::CLIENT.to_owned()),
+    ]);
     for (file, query) in queries::ALL {
         files.insert(file.to_owned(), queries::render(query, database)?);
     }

@@ -9,6 +9,13 @@ pub const SUFFIX: &str = "_maps.cf";
 /// Name, in the configuration directory, of the certificate of the authority that signed the database's.
 pub const AUTHORITY_FILE: &str = "ca.crt";
 
+/// Name, in the configuration directory, of the options of the database's client library.
+pub(super) const CLIENT_FILE: &str = "mysql.cnf";
+
+/// Options that `mysql_table(5)` has no parameters for. Without a limit a process waits two minutes for the address of
+/// a database that is gone, and all smtpd(8) wait for the one trivial-rewrite(8).
+pub(super) const CLIENT: &str = "[client]\nconnect-timeout = 3\n";
+
 /// File and query; main.cf names the files. What is not active does not exist. `{p}` is the prefix of the tables' names.
 ///
 /// `%u@%d` keeps look-ups of parts of an address out of the database. Postfix asks for `@domain` last, so a tagged address
@@ -69,6 +76,7 @@ pub(super) fn render(query: &str, database: &DatabaseEndpoint<'_>) -> Result<Str
     // so that a lost connection defers no mail; and one second is enough (known since Postfix 3.9, ignored before).
     text.value("database.external.host", "hosts", &format!("{host} {host}"))?;
     text.fixed("retry_interval", "1");
+    text.fixed("option_file", format!("{CONFIG_DIRECTORY}/{CLIENT_FILE}"));
     text.value("database.external.name", "dbname", name(database.name)?)?;
     if database.tls {
         text.value("database.external.tls", "tls_CAfile", &format!("{CONFIG_DIRECTORY}/{AUTHORITY_FILE}"))?;

@@ -43,6 +43,7 @@ fn the_smallest_server() {
             "mailbox_maps.cf",
             "main.cf",
             "master.cf",
+            "mysql.cnf",
             "relay_domains_maps.cf",
             "transport_maps.cf"
         ]
@@ -55,6 +56,7 @@ fn the_smallest_server() {
     insta::assert_snapshot!("relay_domains_maps", config.files["relay_domains_maps.cf"]);
     insta::assert_snapshot!("transport_maps", config.files["transport_maps.cf"]);
     insta::assert_snapshot!("disabled_maps", config.files["disabled_maps.cf"]);
+    insta::assert_snapshot!("mysql", config.files["mysql.cnf"]);
 }
 
 #[test]
@@ -298,7 +300,13 @@ proptest! {
             let hosts = format!("{host}:3306 {host}:3306");
             prop_assert_eq!(
                 parameters(&config.files[file]),
-                [("query", query.as_str()), ("hosts", hosts.as_str()), ("retry_interval", "1"), ("dbname", name.as_str())]
+                [
+                    ("query", query.as_str()),
+                    ("hosts", hosts.as_str()),
+                    ("retry_interval", "1"),
+                    ("option_file", "/run/vmail/postfix/mysql.cnf"),
+                    ("dbname", name.as_str()),
+                ]
             );
         }
     }
