@@ -232,13 +232,7 @@ fn limit_exceeded(object: &ObjectId, exceeded: Exceeded) -> Verdict {
 }
 
 fn uid(index: &Index, object: &ObjectId) -> Option<Box<str>> {
-    let meta = match object.kind {
-        Kind::Domain => &index.domain(&object.name)?.meta,
-        Kind::Mailbox => &index.mailbox(&object.name)?.meta,
-        Kind::Alias => &index.alias(&object.name)?.meta,
-        Kind::Admin => &index.admin(&object.name)?.meta,
-    };
-    Some(meta.uid.clone())
+    index.meta(object).map(|meta| meta.uid.clone())
 }
 
 fn synced(object: &ObjectId) -> Verdict {

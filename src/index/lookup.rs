@@ -1,6 +1,6 @@
 //! What the index says: objects by name, who holds a domain, who may have an address.
 
-use super::rows::{AliasRow, DomainRow, Kind, MailboxRow, ObjectId, ServerRow};
+use super::rows::{AliasRow, DomainRow, Kind, MailboxRow, Meta, ObjectId, ServerRow};
 use super::{Allotment, Claim, DomainEntry, Index, Key, limits};
 use crate::api::DomainName;
 use crate::object::ObjectName;
@@ -77,6 +77,17 @@ impl Index {
     #[must_use]
     pub fn alias(&self, name: &ObjectName) -> Option<&AliasRow> {
         self.aliases.get(name)
+    }
+
+    /// What every account object has.
+    #[must_use]
+    pub fn meta(&self, id: &ObjectId) -> Option<&Meta> {
+        match id.kind {
+            Kind::Domain => self.domains.get(&id.name).map(|row| &row.meta),
+            Kind::Mailbox => self.mailboxes.get(&id.name).map(|row| &row.meta),
+            Kind::Alias => self.aliases.get(&id.name).map(|row| &row.meta),
+            Kind::Admin => self.admins.rows.get(&id.name).map(|row| &row.meta),
+        }
     }
 
     /// Who claims a domain and the addresses in it.

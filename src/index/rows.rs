@@ -82,6 +82,12 @@ pub struct SeenStatus {
 }
 
 impl SeenStatus {
+    /// Whether the object has no status yet.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.fingerprint == 0
+    }
+
     fn of(observed_generation: Option<i64>, conditions: &[Condition], fields: impl Hash) -> Self {
         let of_type = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
         Self {

@@ -1,7 +1,8 @@
 //! Applies a plan in one transaction: rows and their owners together, or neither.
 //!
 //! A few rows go to the server as one packet, which is what somebody waits for who makes one mailbox; if the server refuses
-//! it, and for many rows, it is statement by statement.
+//! it, and for many rows, it is statement by statement. New mailboxes need not be looked for first: where the tables' keys
+//! refuse a second row, the attempt tells as much as the look ([`Store::insert_unseen`]).
 
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
@@ -11,6 +12,7 @@ use super::dialect::Dialect;
 use super::names::Names;
 use super::statement::{Statement, pieces, placeholders};
 use super::{Error, Store, grants};
+use crate::index::Key;
 use crate::plan::{LogRow, Plan, RowId};
 use crate::tables::{AdminRow, OwnerRow, Row, Table};
 
@@ -20,8 +22,8 @@ const LOG_USER: &str = "vmail-operator (operator)";
 /// A transaction that the database gave up for another one's sake is tried so often in all.
 const DEADLOCK_ATTEMPTS: usize = 3;
 
-/// At most so much goes as one packet, bytes: some tens of rows. Beyond it a prepared statement is the faster way.
-const AT_ONCE: usize = 64 << 10;
+/// At most so much goes as one packet, bytes: some hundreds of rows. Beyond it a prepared statement is the faster way.
+const AT_ONCE: usize = 512 << 10;
 
 impl Store {
     /// Applies a plan. On an error nothing of it is in the database.
@@ -41,9 +43,49 @@ impl Store {
         }
     }
 
-    async fn attempt(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// Whether inserting under `key` tells what reading would: each table that may have a row under it gets one of `tables`,
+    /// and refuses a second.
+    #[must_use]
+    pub fn tells_by_inserting(&self, key: &Key, tables: &[Table]) -> bool {
+        let mut asked = key.tables().iter().filter(|table| self.is_asked(**table));
+        asked.all(|table| {
+            tables.contains(table) && self.columns.refuses_second(table.as_str(), key_column(*table))
+        })
+    }
+
+    /// Applies a plan that was made without a look at the tables: inserts and their owners, where [`Store::tells_by_inserting`].
+    /// Gives whether they all are new; where one is not, nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Database`] when the connection breaks.
+    pub async fn insert_unseen(&mut self, plan: &Plan) -> Result<bool, Error> {
+        self.note_ids(plan);
+        let writer = Writer::new(&self.names, self.dialect, &self.columns, Writing::New);
+        if let Some(packet) = one_packet(writer.statements(plan)) {
+            return at_once(&mut self.connection, packet).await;
+        }
+        let mut transaction = self.connection.begin().await?;
+        for statement in writer.statements(plan) {
+            match statement.prepared().execute(&mut *transaction).await {
+                Ok(_) => {}
+                Err(sqlx::Error::Database(_)) => {
+                    transaction.rollback().await?;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    fn note_ids(&mut self, plan: &Plan) {
         self.ids_in_use |= plan.inserts.iter().any(|row| row.table() == Table::Id);
-        let writer = Writer { names: &self.names, dialect: self.dialect, columns: &self.columns };
+    }
+
+    async fn attempt(&mut self, plan: &Plan) -> Result<(), Error> {
+        self.note_ids(plan);
+        let writer = Writer::new(&self.names, self.dialect, &self.columns, Writing::Changed);
         let admins: Vec<&AdminRow> = plan.inserts.iter().chain(&plan.updates).filter_map(as_admin).collect();
         let gone = plan.deletes.iter().filter(|(table, _)| *table == Table::Admin);
         let gone: Vec<&str> = gone.map(|(_, username)| username.as_str()).collect();
@@ -113,9 +155,25 @@ struct Writer<'a> {
     names: &'a Names,
     dialect: Dialect,
     columns: &'a Columns,
+    /// What is known of the rows of `vmail_owner`.
+    owners: Writing,
 }
 
 impl<'a> Writer<'a> {
+    fn new(names: &'a Names, dialect: Dialect, columns: &'a Columns, owners: Writing) -> Self {
+        Self { names, dialect, columns, owners }
+    }
+
+    /// What follows the values of an INSERT into a table with these columns, its key aside.
+    fn updating<'c>(self, writing: Writing, columns: impl Iterator<Item = &'c str>) -> String {
+        match writing {
+            Writing::New => String::new(),
+            Writing::Changed => {
+                format!("{} ON DUPLICATE KEY UPDATE {}", self.dialect.alias(), self.dialect.updates(columns))
+            }
+        }
+    }
+
     /// What brings a plan into the database, in the order in which it has to go there; made one by one.
     fn statements<'q>(self, plan: &'q Plan) -> impl Iterator<Item = Statement<'q>> + use<'a, 'q> {
         let writings = [(Writing::New, &plan.inserts), (Writing::Changed, &plan.updates)];
@@ -179,28 +237,17 @@ fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)>
     bound.chain(dated).filter(|(column, _)| columns.has(table.as_str(), column)).collect()
 }
 
-fn write<'q>(
-    Writer { names: names_of, dialect, columns }: Writer<'_>,
-    table: Table,
-    writing: Writing,
-    rows: &[&'q Row],
-) -> Vec<Statement<'q>> {
+fn write<'q>(writer: Writer<'_>, table: Table, writing: Writing, rows: &[&'q Row]) -> Vec<Statement<'q>> {
+    let columns = writer.columns;
     let written = written(columns, table);
     let names = written.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(",");
     let values = format!("({})", written.iter().map(|(_, value)| *value).collect::<Vec<_>>().join(","));
     // The key and the time of creation stay as they are.
     let changed = written.iter().skip(1).filter(|(column, _)| *column != "created");
-    let updating = match writing {
-        Writing::New => String::new(),
-        Writing::Changed => format!(
-            "{} ON DUPLICATE KEY UPDATE {}",
-            dialect.alias(),
-            dialect.updates(changed.map(|(column, _)| *column))
-        ),
-    };
+    let updating = writer.updating(writing, changed.map(|(column, _)| *column));
     let statement = |piece: &[&'q Row]| {
         let rows = vec![values.as_str(); piece.len()].join(",");
-        let sql = format!("INSERT INTO {} ({names}) VALUES {rows}{updating}", names_of.table(table));
+        let sql = format!("INSERT INTO {} ({names}) VALUES {rows}{updating}", writer.names.table(table));
         piece.iter().fold(Statement::new(sql), |statement, row| bind(statement, row, columns))
     };
     pieces(rows, |row| size(row)).into_iter().map(statement).collect()
@@ -268,14 +315,19 @@ fn bind<'q>(query: Statement<'q>, row: &'q Row, columns: &Columns) -> Statement<
     }
 }
 
-fn delete<'q>(names: &Names, table: Table, ids: &[&'q RowId]) -> Vec<Statement<'q>> {
-    let key = match table {
+/// The column that rows are found by.
+fn key_column(table: Table) -> &'static str {
+    match table {
         Table::Domain => "domain",
         Table::AliasDomain => "alias_domain",
         Table::Mailbox | Table::Admin => "username",
         Table::Alias => "address",
         Table::Id => "row_key",
-    };
+    }
+}
+
+fn delete<'q>(names: &Names, table: Table, ids: &[&'q RowId]) -> Vec<Statement<'q>> {
+    let key = key_column(table);
     let statement = |piece: &[&'q RowId]| {
         let sql =
             format!("DELETE FROM {} WHERE {key} IN ({})", names.table(table), placeholders(piece.len()));
@@ -284,15 +336,14 @@ fn delete<'q>(names: &Names, table: Table, ids: &[&'q RowId]) -> Vec<Statement<'
     pieces(ids, |id| id.1.len()).into_iter().map(statement).collect()
 }
 
-fn own<'q>(Writer { names, dialect, .. }: Writer<'_>, owners: &'q [OwnerRow]) -> Vec<Statement<'q>> {
+fn own<'q>(writer: Writer<'_>, owners: &'q [OwnerRow]) -> Vec<Statement<'q>> {
+    let updating = writer.updating(writer.owners, OWNER_COLUMNS.into_iter().skip(2));
     let statement = |piece: &'q [OwnerRow]| {
         let rows = vec!["(?,?,?,?,?,?,?,?,?,?)"; piece.len()].join(",");
         let sql = format!(
-            "INSERT INTO {} ({}) VALUES {rows}{} ON DUPLICATE KEY UPDATE {}",
-            names.owner(),
+            "INSERT INTO {} ({}) VALUES {rows}{updating}",
+            writer.names.owner(),
             OWNER_COLUMNS.join(","),
-            dialect.alias(),
-            dialect.updates(OWNER_COLUMNS.into_iter().skip(2))
         );
         piece.iter().fold(Statement::new(sql), |statement, owner| {
             statement

@@ -35,25 +35,40 @@ const REQUIRED_FOR_ADMINS: [(&str, &[&str]); 2] =
 
 /// The columns that are there.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Columns(BTreeSet<(String, String)>);
+pub(super) struct Columns {
+    columns: BTreeSet<(String, String)>,
+    /// Those of the columns that are in the primary key of a table with transactions.
+    keys: BTreeSet<(String, String)>,
+}
 
 impl Columns {
     pub(super) async fn read(connection: &mut MySqlConnection, names: &Names) -> Result<Self, Error> {
-        let columns: Vec<(String, String)> = sqlx::query_as(
-            "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
+        let found: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR), CAST(column_key = 'PRI' AND COALESCE(engine, '') = 'InnoDB' AS SIGNED) \
+             FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) \
              WHERE table_schema = DATABASE()",
         )
         .fetch_all(connection)
         .await?;
-        let ours = |(table, column): &(String, String)| {
+        let ours = |table: &str, column: &str| {
             Some((names.strip(table)?.to_ascii_lowercase(), column.to_ascii_lowercase()))
         };
-        Ok(Self(columns.iter().filter_map(ours).collect()))
+        let columns = found.iter().filter_map(|(table, column, _)| ours(table, column)).collect();
+        let keys = found.iter().filter(|(.., is_key)| *is_key != 0);
+        let keys = keys.filter_map(|(table, column, _)| ours(table, column)).collect();
+        Ok(Self { columns, keys })
     }
 
     /// Names of the tables that have the prefix, without it.
     pub(super) fn tables(&self) -> BTreeSet<&str> {
-        self.0.iter().map(|(table, _)| table.as_str()).collect()
+        self.columns.iter().map(|(table, _)| table.as_str()).collect()
+    }
+
+    /// Whether a second row with the same value in `column` is refused, and what else its transaction did is undone: the
+    /// column is the table's primary key by itself.
+    pub(super) fn refuses_second(&self, table: &str, column: &str) -> bool {
+        let mut keys = self.keys.iter().filter(|(of, _)| of == table).map(|(_, key)| key.as_str());
+        keys.next() == Some(column) && keys.next().is_none()
     }
 
     /// Refuses tables that lack something, with everything that they lack.
@@ -90,6 +105,6 @@ impl Columns {
     }
 
     pub(super) fn has(&self, table: &str, column: &str) -> bool {
-        self.0.contains(&(table.to_owned(), column.to_owned()))
+        self.columns.contains(&(table.to_owned(), column.to_owned()))
     }
 }

@@ -17,8 +17,8 @@ use crate::tables::{AdminRow, AliasDomainRow, AliasRow, DomainRow, IdRow, Mailbo
 /// The keys and policies of the rows that a server owns: enough to see what has to go.
 pub type OwnedKeys = BTreeMap<Key, DeletionPolicy>;
 
-/// What may be asked for in one packet.
-const AT_ONCE: usize = 10;
+/// Keys that may be asked for in one packet.
+const AT_ONCE: usize = 100;
 
 /// A question: the rows of a table, or with `None` their owners.
 type Question<'q> = (Option<Table>, Statement<'q>);
@@ -63,7 +63,7 @@ impl Store {
         Ok(current)
     }
 
-    fn is_asked(&self, table: Table) -> bool {
+    pub(super) fn is_asked(&self, table: Table) -> bool {
         match table {
             Table::Id => self.ids_in_use,
             Table::Admin => self.columns.lacking_for_admins().is_empty(),

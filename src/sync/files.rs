@@ -59,11 +59,12 @@ impl FilesError {
 pub(super) async fn work(
     context: &Context,
     server: &ObjectName,
+    recent: &mut Recent,
     stop: &CancellationToken,
 ) -> Result<(), FilesError> {
     let database = context.index.read().server(server).map(|row| row.database);
     let mut changed = context.index.subscribe();
-    let mut passes = Passes::open(context, server, database).await?;
+    let mut passes = Passes::open(context, server, database, recent).await?;
     passes.full().await?;
     let mut next_check = Instant::now() + jittered(context.drift_check_interval);
     loop {
@@ -98,7 +99,7 @@ struct Passes<'a> {
     written: Set,
     counts: Counts,
     held: Option<Held>,
-    recent: Recent,
+    recent: &'a mut Recent,
     teller: Teller<'a>,
 }
 
@@ -107,6 +108,7 @@ impl<'a> Passes<'a> {
         context: &'a Context,
         server: &'a ObjectName,
         tables: Option<u64>,
+        recent: &'a mut Recent,
     ) -> Result<Self, FilesError> {
         let (config_maps, written) = ConfigMaps::open(context.client.clone(), server).await?;
         Ok(Self {
@@ -117,7 +119,7 @@ impl<'a> Passes<'a> {
             written,
             counts: Counts::default(),
             held: None,
-            recent: Recent::default(),
+            recent,
             teller: Teller::new(context, server),
         })
     }

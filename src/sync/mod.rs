@@ -1,7 +1,7 @@
 //! The set loops, one a `MailServer`: gather -> plan -> apply -> report. The only room that knows the others.
 //!
 //! Group commit, not a settling delay: an idle loop works on a change at once, and what arrives while a pass runs is
-//! the next pass. A pass after an event plans the touched keys; a full comparison runs on every new connection and at
+//! the next pass; while a burst lasts, passes keep a distance of some milliseconds. A pass after an event plans the touched keys; a full comparison runs on every new connection and at
 //! each drift check.
 
 mod ahead;
@@ -9,8 +9,10 @@ mod brake;
 mod chunk;
 mod drift;
 mod files;
+mod pace;
 mod pass;
 mod serve;
+mod tally;
 mod teller;
 
 use std::collections::BTreeMap;

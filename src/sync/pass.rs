@@ -1,6 +1,8 @@
 //! One pass: what is desired under some keys, what is there, the difference, and what the objects are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod compare;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::runtime::events::EventType;
@@ -9,20 +11,18 @@ use tokio::time::Instant;
 use super::Context;
 use super::ahead::{Ahead, Rows};
 use super::brake::{self, Held, Recent};
-use super::chunk::chunks;
 use super::drift::{self, Drifted};
+use super::tally::Tally;
 use super::teller::Teller;
-use crate::api::mail_server::Drift;
-use crate::api::{DeletionPolicy, DomainName, Reason};
-use crate::desired::{Desired, Verdict, desired, unserved};
+use crate::api::{DeletionPolicy, Reason};
+use crate::desired::desired;
 use crate::index::rows::ServerRow;
 use crate::index::{Key, Work};
 use crate::object::ObjectName;
-use crate::password::{self, Request};
-use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
-use crate::report::{Counts, Finding, ServerReport};
+use crate::plan::RowId;
+use crate::report::{Finding, ServerReport};
 use crate::store::{self, Store};
-use crate::tables::{Row, SharedColumn, Table};
+use crate::tables::{SharedColumn, Table};
 
 /// Why a pass ended early.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +31,6 @@ pub(super) enum PassError {
     Store(#[from] store::Error),
     #[error("API server: {0}")]
     Api(#[from] kube::Error),
-}
-
-/// Some keys, compared.
-struct Compared {
-    wanted: Vec<(Key, Desired)>,
-    current: Current,
-    passwords: BTreeMap<RowId, ResolvedPassword>,
-    plan: Plan,
 }
 
 /// The passes over one connection.
@@ -52,13 +44,11 @@ pub(super) struct Passes<'a> {
     absent: Vec<(Table, SharedColumn)>,
     /// What the database lacks to hold admins.
     lacking: Vec<String>,
-    /// Keys under which this server owns rows, as of the last full comparison and corrected since.
-    owned: usize,
-    counts: Counts,
+    tally: Tally,
     /// What was read before the first full comparison.
     ahead: Option<Ahead>,
     held: Option<Held>,
-    recent: Recent,
+    recent: &'a mut Recent,
     /// Domains that are told something else than that all is well.
     troubled: BTreeSet<Key>,
     /// Rows that differ and are left alone, with `drift: Report`.
@@ -67,7 +57,14 @@ pub(super) struct Passes<'a> {
 }
 
 impl<'a> Passes<'a> {
-    pub(super) fn new(context: &'a Context, server: &'a ObjectName, store: Store, tables: u64) -> Self {
+    /// `recent`: deletions that were let through over an earlier connection count as well.
+    pub(super) fn new(
+        context: &'a Context,
+        server: &'a ObjectName,
+        store: Store,
+        tables: u64,
+        recent: &'a mut Recent,
+    ) -> Self {
         let server_id = context.server_id(server);
         Self {
             context,
@@ -77,11 +74,10 @@ impl<'a> Passes<'a> {
             absent: store.absent_columns(),
             lacking: store.lacking_for_admins(),
             store,
-            owned: 0,
-            counts: Counts::default(),
+            tally: Tally::default(),
             ahead: None,
             held: None,
-            recent: Recent::default(),
+            recent,
             troubled: BTreeSet::new(),
             drifted: Drifted::default(),
             teller: Teller::new(context, server),
@@ -111,6 +107,8 @@ impl<'a> Passes<'a> {
         if all {
             return self.full().await;
         }
+        // A key that is compared is told with its row.
+        let counted = counted.into_iter().map(Key::Domain).filter(|key| !keys.contains(key)).collect();
         keys.extend(self.tell_counts(counted));
         let started = Instant::now();
         let result = self.compare_touched(keys).await;
@@ -118,9 +116,9 @@ impl<'a> Passes<'a> {
     }
 
     /// The tables have no counts: a domain whose row is in order needs a new status and no statement. Gives the others.
-    fn tell_counts(&self, counted: BTreeSet<DomainName>) -> Vec<Key> {
+    fn tell_counts(&self, counted: Vec<Key>) -> Vec<Key> {
         let (troubled, sound): (Vec<Key>, Vec<Key>) =
-            counted.into_iter().map(Key::Domain).partition(|key| self.troubled.contains(key));
+            counted.into_iter().partition(|key| self.troubled.contains(key));
         self.context
             .statuses
             .offer(self.desired(&sound).into_iter().flat_map(|(_, desired)| desired.verdicts));
@@ -146,7 +144,7 @@ impl<'a> Passes<'a> {
             Some(ahead) => ahead,
             None => Ahead::without_rows(&mut self.store, &self.server_id).await?,
         };
-        (self.owned, self.counts) = (owned.len(), counts);
+        self.tally = Tally::new(owned.len(), counts);
         let declared = self.context.index.read().keys_of(self.server);
         let gone = owned.iter().filter(|(_, policy)| **policy != DeletionPolicy::Retain).map(|(key, _)| key);
         let gone = self.without_rows(gone);
@@ -172,6 +170,7 @@ impl<'a> Passes<'a> {
             gone.retain(|key| deleted.contains(key));
         }
         self.brake(gone).await;
+        let keys = self.insert_unseen(keys).await?;
         self.compare(keys, Rows::default()).await
     }
 
@@ -201,26 +200,8 @@ impl<'a> Passes<'a> {
         let row = self.server_row();
         self.recent.release(row.as_ref().is_some_and(|row| brake::is_released(&deletions, row)));
         let recent = self.recent_deletions();
-        self.held = row.and_then(|row| brake::hold(deletions, recent, self.owned, &row));
+        self.held = row.and_then(|row| brake::hold(deletions, recent, self.tally.keys(), &row));
         self.teller.held(self.held.as_ref()).await;
-    }
-
-    /// `ahead`: what was read of some of the keys a moment ago.
-    async fn compare(&mut self, keys: BTreeSet<Key>, mut ahead: Rows) -> Result<(), PassError> {
-        let keys: Vec<Key> = keys.into_iter().collect();
-        let correct = self.server_row().is_none_or(|row| row.drift == Drift::Correct);
-        let mut news = Vec::new();
-        for chunk in chunks(&keys) {
-            let (plan, current) = self.compare_chunk(chunk, ahead.take(chunk)).await?;
-            self.account_for(&plan, &current);
-            if correct {
-                news.extend(plan.drifted);
-            } else {
-                news.extend(self.drifted.update(chunk, &plan.drifted));
-            }
-        }
-        self.tell_drift(&news, correct).await;
-        Ok(())
     }
 
     async fn tell_drift(&mut self, news: &[RowId], correct: bool) {
@@ -239,162 +220,6 @@ impl<'a> Passes<'a> {
         self.teller.event(type_, reason, message).await;
     }
 
-    async fn compare_chunk(
-        &mut self,
-        keys: &[Key],
-        ahead: Option<Current>,
-    ) -> Result<(Plan, Current), PassError> {
-        let is_ahead = ahead.is_some();
-        let mut chunk = self.compared(keys, ahead).await?;
-        // What is written rests on what is there now.
-        if is_ahead && !chunk.plan.is_empty() {
-            chunk = self.compared(keys, None).await?;
-        }
-        let Compared { mut wanted, current, passwords, plan } = chunk;
-        let (plan, current) = match self.store.apply(&plan).await {
-            Ok(()) => (plan, current),
-            // One row that the database refuses must not keep the others out. It may be one that somebody has just made.
-            Err(error) if error.is_about_a_row() => {
-                let current = self.current(keys).await?;
-                (self.apply_one_by_one(&mut wanted, &current, &passwords).await?, current)
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.context.metrics.applied(&plan);
-        self.note_troubled(&wanted);
-        self.context.statuses.offer(wanted.into_iter().flat_map(|(_, desired)| desired.verdicts));
-        Ok((plan, current))
-    }
-
-    /// What is desired under some keys beside what is there, `read` or to be read now.
-    async fn compared(&mut self, keys: &[Key], read: Option<Current>) -> Result<Compared, PassError> {
-        let mut wanted = self.desired(keys);
-        let current = match read {
-            Some(current) => current,
-            None => self.current(keys).await?,
-        };
-        let passwords = self.passwords(&wanted, &current).await?;
-        let plan = self.plan(&mut wanted, &current, &passwords);
-        Ok(Compared { wanted, current, passwords, plan })
-    }
-
-    async fn current(&mut self, keys: &[Key]) -> Result<Current, PassError> {
-        Ok(self.store.read(&keys.iter().collect::<Vec<_>>()).await?)
-    }
-
-    /// Remembers the domains whose verdict came from the tables, not from what is declared.
-    fn note_troubled(&mut self, planned: &[(Key, Desired)]) {
-        for (key, desired) in planned.iter().filter(|(key, _)| matches!(key, Key::Domain(_))) {
-            if desired.verdicts.iter().all(|verdict| verdict.reason == Reason::Synced) {
-                self.troubled.remove(key);
-            } else {
-                self.troubled.insert(key.clone());
-            }
-        }
-    }
-
-    async fn apply_one_by_one(
-        &mut self,
-        wanted: &mut [(Key, Desired)],
-        current: &Current,
-        passwords: &BTreeMap<RowId, ResolvedPassword>,
-    ) -> Result<Plan, PassError> {
-        let mut done = Plan::default();
-        for one in wanted.chunks_mut(1) {
-            let plan = self.plan(one, current, passwords);
-            match self.store.apply(&plan).await {
-                Ok(()) => done.merge(plan),
-                Err(error) if error.is_about_a_row() => {
-                    for verdict in one.iter_mut().flat_map(|(_, desired)| &mut desired.verdicts) {
-                        *verdict = Verdict::new(&verdict.object, Reason::RowRefused, error.to_string());
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(done)
-    }
-
-    fn desired(&self, keys: &[Key]) -> Vec<(Key, Desired)> {
-        let index = self.context.index.read();
-        let desired = |key: &Key| {
-            let mut desired = desired(&index, self.server, key);
-            // Of a key that this server has just lost a pass from before may have told something else.
-            if desired.verdicts.is_empty() {
-                desired.verdicts = unserved(&index, key);
-            }
-            (key.clone(), desired)
-        };
-        keys.iter().map(desired).collect()
-    }
-
-    async fn passwords(
-        &self,
-        wanted: &[(Key, Desired)],
-        current: &Current,
-    ) -> Result<BTreeMap<RowId, ResolvedPassword>, PassError> {
-        let wants = wanted.iter().flat_map(|(_, desired)| &desired.wants);
-        let requests: Vec<_> = wants
-            .filter(|want| plan::needs_password(want, current))
-            .filter_map(|want| {
-                let row = (want.row.table(), want.row.key().to_owned());
-                let stored = current.rows.get(&row).and_then(Row::password);
-                Some(Request { row, want: want.password.as_ref()?, stored })
-            })
-            .collect();
-        let scheme = self.server_row().map(|row| row.password_scheme).unwrap_or_default();
-        Ok(password::resolve(&self.context.client, scheme, &requests).await?)
-    }
-
-    fn plan(
-        &self,
-        wanted: &mut [(Key, Desired)],
-        current: &Current,
-        passwords: &BTreeMap<RowId, ResolvedPassword>,
-    ) -> Plan {
-        let none = BTreeSet::new();
-        let index = self.context.index.read();
-        let terms = Terms {
-            installation: &self.context.installation,
-            server: &self.server_id,
-            existing_rows: index.server(self.server).map(|row| row.existing_rows).unwrap_or_default(),
-            drift: index.server(self.server).map(|row| row.drift).unwrap_or_default(),
-            absent: &self.absent,
-            lacking: &self.lacking,
-            is_served: &|id| index.server_names().iter().any(|name| self.context.server_id(name) == id),
-            is_unreadable: &|uid| index.is_unreadable(uid),
-            held: self.held.as_ref().map_or(&none, |held| &held.keys),
-            passwords,
-        };
-        plan::plan(wanted, current, &terms)
-    }
-
-    /// Keeps the counts right without asking the database again.
-    fn account_for(&mut self, plan: &Plan, before: &Current) {
-        let new =
-            plan.owned.iter().filter(|owner| !before.owners.contains_key(&(owner.table, owner.key.clone())));
-        let changes =
-            new.map(|owner| (owner.table, 1)).chain(plan.disowned.iter().map(|(table, _)| (*table, -1)));
-        let is_key = |table: &Table| matches!(table, Table::Domain | Table::Alias | Table::Admin);
-        self.recent.add(Instant::now(), plan.deletes.iter().filter(|(table, _)| is_key(table)).count());
-        let mut keys = 0;
-        for (table, change) in changes {
-            match table {
-                Table::Domain => self.counts.domains += change,
-                Table::AliasDomain | Table::Id | Table::Admin => {}
-                Table::Mailbox => {
-                    self.counts.mailboxes += change;
-                    self.counts.aliases -= change;
-                }
-                Table::Alias => self.counts.aliases += change,
-            }
-            // A domain's key always has a row in domain, an address's in alias, an admin's in admin.
-            keys += if is_key(&table) { change } else { 0 };
-        }
-        self.owned =
-            usize::try_from(i64::try_from(self.owned).unwrap_or_default() + keys).unwrap_or_default();
-    }
-
     fn current_report(&self) -> ServerReport {
         let tables = match (&self.held, self.drifted.message()) {
             (Some(held), _) => Finding::bad(Reason::DeletionsHeld, held.message()),
@@ -407,7 +232,7 @@ impl<'a> Passes<'a> {
             complete: Some(self.tables),
             needs: self.context.index.read().needs_version(self.server),
             drifted: self.drifted.len(),
-            counts: self.counts,
+            counts: self.tally.counts(),
         }
     }
 

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use super::brake::Recent;
 use super::files;
+use super::pace::Pace;
 use super::pass::{PassError, Passes};
 use crate::api::{MailServer, Reason};
 use crate::object::ObjectName;
@@ -28,13 +30,14 @@ pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Serves until `stop`.
 pub(super) async fn serve(context: Context, server: ObjectName, stop: CancellationToken) {
     let mut rest = BACK_OFF.0;
+    let mut recent = Recent::default();
     while !stop.is_cancelled() {
         if context.index.read().server(&server).is_some_and(|row| row.files) {
             all_listed(&context, &stop).await;
             if stop.is_cancelled() {
                 return;
             }
-            if let Err(error) = files::work(&context, &server, &stop).await {
+            if let Err(error) = files::work(&context, &server, &mut recent, &stop).await {
                 tracing::warn!(%server, %error, "look-up files not written, trying again");
                 let report = outage(&context, &server, None, error.finding());
                 context.reports.set(&server, report);
@@ -50,7 +53,7 @@ pub(super) async fn serve(context: Context, server: ObjectName, stop: Cancellati
             Ok((store, database)) => {
                 tracing::info!(%server, "connected to the database");
                 rest = BACK_OFF.0;
-                if let Err(error) = work(&context, &server, store, database, &stop).await {
+                if let Err(error) = work(&context, &server, (store, database), &mut recent, &stop).await {
                     tracing::warn!(%server, %error, "pass interrupted, connecting again");
                     context.reports.set(&server, database_outage(&context, &server, finding(&error)));
                 }
@@ -196,15 +199,16 @@ fn unreadable(what: &str, error: &kube::Error) -> Finding {
 async fn work(
     context: &Context,
     server: &ObjectName,
-    store: Store,
-    database: u64,
+    (store, database): (Store, u64),
+    recent: &mut Recent,
     stop: &CancellationToken,
 ) -> Result<(), PassError> {
     let mut changed = context.index.subscribe();
-    let mut passes = Passes::new(context, server, store, database);
+    let mut passes = Passes::new(context, server, store, database, recent);
     passes.read_ahead().await?;
     all_listed(context, stop).await;
     let mut next_check = Instant::now();
+    let mut pace = Pace::new(next_check);
     loop {
         if stop.is_cancelled()
             || context.index.read().server(server).is_none_or(|row| row.database != database)
@@ -217,6 +221,11 @@ async fn work(
             next_check = Instant::now() + jittered(context.drift_check_interval);
         }
         if context.index.read().has_work(server) {
+            tokio::select! {
+                () = tokio::time::sleep_until(pace.next(Instant::now())) => {}
+                () = stop.cancelled() => continue,
+            }
+            pace.began(Instant::now());
             passes.touched().await?;
             continue;
         }
