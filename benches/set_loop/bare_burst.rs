@@ -5,7 +5,6 @@
 use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt};
-use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use sqlx::AssertSqlSafe;
@@ -13,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use vmail_operator::api::Mailbox;
 use vmail_operator::store::Store;
 
-use crate::cluster::{CONNECTIONS, create_burst, ready_patch};
+use crate::api_server::{CONNECTIONS, create_burst, patch_ready};
 use crate::mariadb::MariaDb;
 use crate::one_mailbox::all_rows;
 
@@ -58,9 +57,7 @@ async fn write(
     let mut batch = Vec::new();
     while seen.recv_many(&mut batch, AT_ONCE).await > 0 {
         let addresses: Vec<&str> = batch.iter().map(|mailbox| mailbox.spec.address.as_str()).collect();
-        for packet in all_rows(&addresses) {
-            sqlx::raw_sql(AssertSqlSafe(packet)).execute(&mut database).await.unwrap();
-        }
+        sqlx::raw_sql(AssertSqlSafe(all_rows(&addresses))).execute(&mut database).await.unwrap();
         for mailbox in batch.drain(..) {
             written.send(mailbox.name_any()).unwrap();
         }
@@ -68,11 +65,10 @@ async fn write(
 }
 
 async fn patch(api: Api<Mailbox>, names: UnboundedReceiver<String>, n: usize) {
-    let patch: Patch<serde_json::Value> = ready_patch();
     let names = futures::stream::unfold(names, |mut names| async { Some((names.recv().await?, names)) });
     let send = |name: String| {
-        let (api, patch) = (api.clone(), patch.clone());
-        async move { api.patch_status(&name, &PatchParams::default(), &patch).await.map(|_: Mailbox| ()) }
+        let api = api.clone();
+        async move { patch_ready(&api, &name).await }
     };
     names.take(n).map(send).buffer_unordered(CONNECTIONS).try_collect::<Vec<()>>().await.unwrap();
 }

@@ -83,7 +83,7 @@ async fn one_mailbox(store: &mut Store, mut index: Index, root: &mut MySqlConnec
         .unwrap();
     let (mut samples, mut raw) = (Vec::new(), Vec::new());
     for number in n..n + 200 {
-        let (name, row) = world::mailbox(number % 100 + n, "Somebody");
+        let (name, row) = world::mailbox(number % 100 + n, n, "Somebody");
         let row =
             MailboxRow { address: Address::parse(&format!("one{number}@d0.example.org")).unwrap(), ..row };
         let key = Key::Address(row.address.clone());

@@ -10,7 +10,8 @@ use vmail_operator::api::MailServer;
 use vmail_operator::postfix::shards::{LIMIT, SLOTS};
 use vmail_operator::server::build::names;
 
-use crate::cluster::{self, Operator};
+use crate::api_server;
+use crate::operator::Operator;
 use crate::pod::{Pod, await_accepted, await_code};
 use crate::{Figure, percentile, world};
 
@@ -22,8 +23,8 @@ const AT_REST: Duration = Duration::from_secs(2);
 
 pub async fn measure(n: usize) {
     let client = Client::try_default().await.expect("KUBECONFIG: `make bench` starts a cluster and sets it");
-    cluster::define(&client).await;
-    let namespace = cluster::namespace(&client, "bench-files").await;
+    api_server::define(&client).await;
+    let namespace = api_server::namespace(&client, "bench-files").await;
     let image = std::env::var("VMAIL_POSTFIX_IMAGE").expect("VMAIL_POSTFIX_IMAGE: `make bench` sets it");
     let mut operator = Operator::with_postfix(&namespace, &image);
     let spec = json!({"hostname": "paper.example.org", "lookupTables": "lmdb"});
@@ -34,7 +35,7 @@ pub async fn measure(n: usize) {
     await_code(&address, "nobody@example.net", 554);
     let programs = [("files_agent_memory", "vmail-operator"), ("files_smtpd_memory", "smtpd")];
     let empty = programs.map(|(_, program)| pod.memory(program));
-    cluster::create_burst_for(&client, &namespace, SERVER, n).await;
+    api_server::create_burst_for(&client, &namespace, SERVER, n).await;
     await_accepted(&address, world::address(n - 1).as_str());
 
     let mut raw = Vec::new();
@@ -45,7 +46,7 @@ pub async fn measure(n: usize) {
     for number in 0..SAMPLES {
         tokio::time::sleep(AT_REST).await;
         let to = format!("late{number}@d0.example.org");
-        let answered = cluster::create_named(&client, &namespace, &format!("late{number}"), &to).await;
+        let answered = api_server::create_named(&client, &namespace, &format!("late{number}"), &to).await;
         await_accepted(&address, &to);
         samples.push(answered.elapsed().as_secs_f64());
     }

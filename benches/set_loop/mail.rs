@@ -13,7 +13,7 @@ use vmail_operator::api::MailServer;
 
 use crate::pod::{Pod, await_accepted, await_true};
 use crate::smtp::Session;
-use crate::{Figure, cluster, world};
+use crate::{Figure, api_server, world};
 
 const SERVER: &str = "rates";
 const CLIENTS: usize = 20;
@@ -29,14 +29,14 @@ const TYPES: [&str; 6] = ["proxy:mysql", "mysql", "hash", "lmdb", "cdb", "textha
 
 pub async fn measure(n: usize) {
     let client = Client::try_default().await.expect("KUBECONFIG: `make bench` starts a cluster and sets it");
-    cluster::define(&client).await;
-    let namespace = cluster::namespace(&client, "bench-mail").await;
+    api_server::define(&client).await;
+    let namespace = api_server::namespace(&client, "bench-mail").await;
     install(&namespace);
     let servers: Api<MailServer> = Api::namespaced(client.clone(), &namespace);
     let spec = json!({"hostname": "rates.example.org", "lookupTables": TYPES[0]});
     let server = MailServer::new(SERVER, serde_json::from_value(spec).unwrap());
     servers.create(&PostParams::default(), &server).await.unwrap();
-    cluster::create_burst_for(&client, &namespace, SERVER, n).await;
+    api_server::create_burst_for(&client, &namespace, SERVER, n).await;
     start_hand_written(&namespace);
     let mut ours = Contestant::new(Pod { namespace: namespace.clone(), name: "rates-postfix-0" });
     let raw = Contestant::new(Pod { namespace, name: "raw" });
@@ -162,7 +162,8 @@ fn install(namespace: &str) {
     assert!(helm.status().unwrap().success(), "helm");
 }
 
-/// The pod of the configuration that is written by hand; [`write_by_hand`] says what is in it.
+/// The pod of the configuration that is written by hand; [`write_by_hand`] says what is in it. It logs to a file: by way of
+/// postlogd(8) to the container's output it would wait for containerd, and its rate would tell of that.
 fn start_hand_written(namespace: &str) {
     let image = std::env::var("VMAIL_POSTFIX_IMAGE").expect("VMAIL_POSTFIX_IMAGE: `make bench` sets it");
     let claim = |name: &str| {
@@ -172,7 +173,7 @@ fn start_hand_written(namespace: &str) {
     let volume = |name: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
     let command = "chown 901:901 /var/vmail && chmod 755 /var/vmail /var/spool/postfix && mkdir -p /run/raw && cp /etc/postfix/master.cf /run/raw && \
         echo compatibility_level = 3.6 >/run/raw/main.cf && postconf -c /run/raw -F '*/*/chroot = n' && \
-        postconf -c /run/raw maillog_file=/dev/stdout data_directory=/var/lib/postfix/data && exec postfix -c /run/raw start-fg";
+        postconf -c /run/raw maillog_file=/var/lib/postfix/mail.log data_directory=/var/lib/postfix/data && exec postfix -c /run/raw start-fg";
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "raw"}, "spec": {
         "enableServiceLinks": false,
         "containers": [{"name": "postfix", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", command], "volumeMounts": [
@@ -252,7 +253,7 @@ fn queries(ours: &Pod) -> Vec<(&'static str, String)> {
 }
 
 fn tables(n: usize) -> Vec<(&'static str, String)> {
-    let domains = (0..=world::domain_of(n - 1)).map(|number| format!("d{number}.example.org anything\n"));
+    let domains = (0..world::DOMAINS).map(|number| format!("d{number}.example.org anything\n"));
     let mailboxes = (0..n).map(|number| {
         let address = world::address(number);
         let (user, domain) = address.as_str().split_once('@').unwrap();

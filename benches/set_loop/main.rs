@@ -10,6 +10,7 @@
     reason = "a measurement that can't go on has failed"
 )]
 
+mod api_server;
 mod bare_burst;
 mod cluster;
 mod database;
@@ -19,6 +20,7 @@ mod mail;
 #[allow(dead_code, reason = "the tests use more of it")]
 mod mariadb;
 mod one_mailbox;
+mod operator;
 mod pod;
 mod pure;
 #[path = "../../tests/integration/smtp.rs"]

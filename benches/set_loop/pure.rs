@@ -42,7 +42,7 @@ pub fn measure(n: usize) {
 
     let mut samples: Vec<f64> = (0..1000)
         .map(|number| {
-            let (name, row) = world::mailbox(number * (n / 1000).max(1) % n, "Somebody else");
+            let (name, row) = world::mailbox(number * (n / 1000).max(1) % n, n, "Somebody else");
             let started = Instant::now();
             index.apply_mailbox(name, row);
             let keys: Vec<Key> = index.take_work(&world::server()).keys.into_iter().collect();

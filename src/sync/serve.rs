@@ -221,9 +221,14 @@ async fn work(
             next_check = Instant::now() + jittered(context.drift_check_interval);
         }
         if context.index.read().has_work(server) {
-            tokio::select! {
-                () = tokio::time::sleep_until(pace.next(Instant::now())) => {}
-                () = stop.cancelled() => continue,
+            let now = Instant::now();
+            let next = pace.next(now);
+            // A timer costs a millisecond even where there is nothing to wait for.
+            if next > now {
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => {}
+                    () = stop.cancelled() => continue,
+                }
             }
             pace.began(Instant::now());
             passes.touched().await?;
