@@ -1,4 +1,4 @@
-//! The operator's own metrics, in Prometheus' text form. Labels are from closed lists, or name a `MailServer`: there are
+//! The operator's own metrics, as `OpenMetrics` text. Labels are from closed lists, or name a `MailServer`: there are
 //! few of those. They never name an account.
 
 use std::sync::Arc;
