@@ -4,7 +4,7 @@
 //! the small texts (addresses, domains, sizes) that enforce the same rules once more when an object is read: an
 //! object that an older schema let through fails to parse here and keeps its rows. No IO and no decision about mail
 //! belongs here. Nothing is defaulted into a stored spec: an optional field is an `Option`, and who reads it knows what
-//! stands for none.
+//! stands for none. [`reference`] is the same for people.
 
 pub mod address;
 pub mod condition;
@@ -17,6 +17,7 @@ pub mod mailbox;
 pub mod namespaces;
 pub mod password_scheme;
 pub mod quantity;
+pub mod reference;
 
 pub use address::{Address, AliasAddress, DomainName, ParseError};
 pub use condition::{Reason, condition};
