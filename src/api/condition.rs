@@ -119,3 +119,22 @@ pub fn condition(
         last_transition_time: since.unwrap_or(Time(now)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_reason_is_documented() {
+        let documentation = include_str!("../../docs/conditions.md");
+        let names = include_str!("condition.rs").lines().filter_map(|line| {
+            let (variant, name) = line.trim().strip_prefix("Self::")?.split_once(" => \"")?;
+            Some((variant, name.strip_suffix("\",")?))
+        });
+        let mut count = 0;
+        for (variant, name) in names {
+            assert_eq!(variant, name);
+            assert!(documentation.contains(&format!("`{name}`")), "{name} is not in docs/conditions.md");
+            count += 1;
+        }
+        assert!(count > 20, "{count} reasons");
+    }
+}
