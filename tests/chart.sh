@@ -64,7 +64,7 @@ readme_installs() {
 	echo "the README's helm install, and the images that the tests push:"
 	# shellcheck disable=SC2046 # several arguments
 	diff <(cd "$project" && eval "${command/helm install/render}") \
-		<(VMAIL_IMAGE_PREFIX=REGISTRY && render vmail-operator "$CHART" --namespace vmail-system $(image_values))
+		<(render vmail-operator "$CHART" --namespace vmail-system $(VMAIL_IMAGE_PREFIX=REGISTRY image_values))
 }
 
 kustomizations_build() {
