@@ -4,7 +4,7 @@
 //! the small texts (addresses, domains, sizes) that enforce the same rules once more when an object is read: an
 //! object that an older schema let through fails to parse here and keeps its rows. No IO and no decision about mail
 //! belongs here. Nothing is defaulted into a stored spec: an optional field is an `Option`, and who reads it knows what
-//! stands for none. [`reference`] is the same for people.
+//! stands for none. [`mod@reference`] is the same for people.
 
 pub mod address;
 pub mod condition;
