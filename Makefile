@@ -37,8 +37,8 @@ bench: ## Measures the set loop, each figure beside the raw limit (N=1000,10000 
 	@benches/run.sh
 
 .PHONY: generate
-generate: ## Writes crds/ and the chart's copy from the Rust source
-	deploy/generate-crds.sh crds charts/vmail-operator/files/crds
+generate: ## Writes what is made from other files: crds/ and its copies, docs/api.md, the chart's table of values
+	deploy/generate.sh
 
 .PHONY: images
 images: ## Builds the images as docker archives in the cache

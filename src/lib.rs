@@ -6,15 +6,17 @@
 //! watch events -> index -> desired -> plan -> store -> status
 //! ```
 //!
-//! * [`api`]: what users write, the schema of the five kinds.
-//! * [`index`], [`routing`], [`desired`], [`plan`]: the thinking. Pure; no clock, no IO, no client.
-//! * [`scheme`]: which schemes of password hashes are weak. Pure.
+//! * [`api`]: what users write, the schema of the five kinds. [`object`]: how rooms name an object.
+//! * [`index`], [`routing`], [`desired`], [`plan`]: the thinking. Pure; no clock, no IO, no client. [`tables`]: the rows
+//!   that it speaks of.
+//! * [`scheme`]: which schemes of password hashes are weak. Pure. [`password`]: out of Secrets, and hashed.
 //! * [`store`]: the only SQL.
-//! * [`watches`], [`sync`], [`status`]: the set loop, which joins them.
+//! * [`watches`], [`sync`], [`status`]: the set loop, which joins them. [`report`]: what it tells the controller.
 //! * [`postfix`]: configuration as text, pure. [`server`]: the workloads of a `MailServer`.
 //! * [`agent`]: pid 1 of the Postfix pod.
 //! * [`run`]: the operator's process. [`leadership`]: which replica works. [`client`]: how it reaches
-//!   the API server. [`plugin`]: the verbs of `kubectl vmail`.
+//!   the API server. [`http`], [`metrics`], [`telemetry`]: what it shows of itself.
+//! * [`plugin`]: the verbs of `kubectl vmail`. [`output`]: what people pipe.
 
 pub mod agent;
 pub mod api;
@@ -25,6 +27,7 @@ pub mod index;
 pub mod leadership;
 pub mod metrics;
 pub mod object;
+pub mod output;
 pub mod password;
 pub mod plan;
 pub mod plugin;

@@ -1,4 +1,4 @@
-//! The operator's own metrics, in Prometheus' text form. Labels are from closed lists, or name a `MailServer`: there are
+//! The operator's own metrics, as `OpenMetrics` text. Labels are from closed lists, or name a `MailServer`: there are
 //! few of those. They never name an account.
 
 use std::sync::Arc;
@@ -127,5 +127,52 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Metrics of which each has counted something: what has not is not shown.
+    fn counted() -> Metrics {
+        let metrics = Metrics::default();
+        metrics.pass(true, Duration::from_millis(3));
+        let table = TableLabel { table: Table::Mailbox.as_str() };
+        metrics.0.written.get_or_create(&table).inc();
+        metrics.0.deleted.get_or_create(&table).inc();
+        metrics.drifted(&[(Table::Mailbox, "alfred@alpha.example.org".to_owned())]);
+        metrics.deletions_held(&ObjectName::new("mail", "myhost"), 1);
+        metrics.status_patch(false);
+        metrics
+    }
+
+    /// A metric as the documentation names it: with its labels, and without the numbers of a histogram.
+    fn documented_name(line: &str) -> String {
+        let (name, labels) = line.split_once(['{', ' ']).unwrap();
+        let name = ["_bucket", "_sum", "_count"]
+            .iter()
+            .fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
+        let labels = labels.split_once("} ").map_or("", |(labels, _)| labels).split(',');
+        let labels: Vec<_> = labels
+            .filter_map(|label| Some(label.split_once('=')?.0))
+            .filter(|label| *label != "le")
+            .collect();
+        if labels.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", labels.join(",")) }
+    }
+
+    #[test]
+    fn every_metric_is_documented_with_its_labels() {
+        let text = counted().text().unwrap();
+        let shown: BTreeSet<String> =
+            text.lines().filter(|line| !line.starts_with('#')).map(documented_name).collect();
+        let documentation = include_str!("../docs/metrics.md").lines();
+        let told: BTreeSet<String> = documentation
+            .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
+            .collect();
+        assert_eq!(shown, told);
+        assert!(!text.contains("alfred"));
     }
 }

@@ -11,13 +11,14 @@ use kube::{Api, Client, Config, ResourceExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::FIELD_MANAGER;
 use crate::client;
 use crate::http::{self, Pages};
 use crate::leadership::{self, Leadership};
 use crate::metrics::Metrics;
 use crate::report::Reports;
 use crate::status::Statuses;
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, DEFAULT_FILTER, LogFormat};
 use crate::watches::{self, SharedIndex};
 use crate::{server, sync};
 
@@ -35,7 +36,10 @@ pub struct RunArguments {
     pub mariadb_image: String,
     /// Namespace of the Lease that decides which replica works
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
-    pub namespace: String,
+    pub lease_namespace: String,
+    /// Name of that Lease: operators of one name in one namespace are replicas of each other
+    #[arg(long, env = "VMAIL_LEASE", default_value = FIELD_MANAGER)]
+    pub lease: String,
     /// This replica's name in the Lease
     #[arg(long, env = "POD_NAME", default_value = "vmail-operator")]
     pub pod_name: String,
@@ -48,8 +52,9 @@ pub struct RunArguments {
     /// Seconds between two full comparisons of the tables with what is declared
     #[arg(long, env = "VMAIL_DRIFT_CHECK_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub drift_check_seconds: u64,
-    /// Form of the log; `RUST_LOG` filters it (default: info)
-    #[arg(long, env = "VMAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    /// Form of the log
+    #[arg(long, env = "VMAIL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text,
+        help = format!("Form of the log; RUST_LOG filters it (default: {DEFAULT_FILTER})"))]
     pub log_format: LogFormat,
 }
 
@@ -123,7 +128,8 @@ async fn lead(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let leadership = Leadership::claim(config, &arguments.namespace, &arguments.pod_name).await?;
+    let leadership =
+        Leadership::claim(config, &arguments.lease_namespace, &arguments.lease, &arguments.pod_name).await?;
     let installation = tokio::select! {
         ((), installation) = async { tokio::join!(leadership.gained(), installation(&client)) } => installation?,
         () = shutdown.cancelled() => return Ok(()),

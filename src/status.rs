@@ -378,12 +378,5 @@ impl WantedStatus {
 
 /// Whether the object's rows are, or will be, in some server's tables.
 fn is_served(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Synced
-            | Reason::DriftDetected
-            | Reason::Pending
-            | Reason::SecretNotFound
-            | Reason::SecretInvalid
-    )
+    matches!(reason, Reason::Synced | Reason::DriftDetected | Reason::SecretNotFound | Reason::SecretInvalid)
 }

@@ -13,6 +13,8 @@ done
 . "$project/deploy/images/names.sh"
 # shellcheck source=tests/databases.sh
 . "$here/databases.sh"
+# shellcheck source=tests/chart.sh
+. "$here/chart.sh"
 
 PASSED=0
 FAILED=0
@@ -97,16 +99,14 @@ clippy() {
 }
 
 generated_files() {
-	local fresh=$LOGS/generated-crds
-	"$project/deploy/generate-crds.sh" "$fresh"
+	local fresh=$LOGS/generated path
+	rm -rf "$fresh"
+	"$project/deploy/generate.sh" "$fresh"
 	echo "If they differ: make generate"
-	diff -r "$fresh" "$project/crds"
-	diff -r "$fresh" "$project/charts/vmail-operator/files/crds"
-}
-
-chart() {
-	helm lint --strict "$project/charts/vmail-operator"
-	helm template vmail-operator "$project/charts/vmail-operator" >/dev/null
+	for path in crds docs/api.md charts/vmail-operator/README.md charts/vmail-operator/files/crds \
+		deploy/kustomize/base/{crds,operator}.yaml; do
+		diff -r "$fresh/$path" "$project/$path"
+	done
 }
 
 unit_tests() {

@@ -24,7 +24,7 @@ impl Operator {
         let child = Command::new(env!("CARGO_BIN_EXE_vmail-operator"))
             .args(["run", "--mariadb-image=none", "--postfix-image", image])
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--namespace", namespace, "--watch-namespace", namespace])
+            .args(["--lease-namespace", namespace, "--watch-namespace", namespace])
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .spawn()

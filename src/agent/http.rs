@@ -18,6 +18,7 @@ use super::Error;
 use super::metrics::Metrics;
 use super::probe::Probe;
 use super::queue;
+use crate::http::{OpenMetrics, openmetrics};
 use crate::postfix::QUEUE_DIRECTORY;
 
 /// What runs, and why a newer configuration does not.
@@ -94,11 +95,11 @@ async fn ready(Extracted(pages): Extracted<Pages>) -> (StatusCode, String) {
     }
 }
 
-async fn metrics_page(Extracted(pages): Extracted<Pages>) -> Result<String, StatusCode> {
+async fn metrics_page(Extracted(pages): Extracted<Pages>) -> OpenMetrics {
     let state = pages.state.borrow().clone();
     // The queue may be long, and lies on a disk.
     let text = tokio::task::spawn_blocking(move || pages.metrics.text(&state, Path::new(QUEUE_DIRECTORY)));
-    text.await.ok().and_then(Result::ok).ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+    openmetrics(text.await.ok().and_then(Result::ok))
 }
 
 async fn status(Extracted(pages): Extracted<Pages>) -> Json<State> {

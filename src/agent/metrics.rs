@@ -1,4 +1,4 @@
-//! The agent's metrics, in Prometheus' text form. Labels are from closed lists: no address and no client is ever one.
+//! The agent's metrics, as `OpenMetrics` text. Labels are from closed lists: no address and no client is ever one.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -41,13 +41,13 @@ const STOP_INTERVAL: Duration = Duration::from_secs(1);
 /// Arguments of `agent run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArguments {
-    /// Where the `ConfigMap` is mounted
+    /// Where the ConfigMap is mounted
     #[arg(long, env = "VMAIL_CONFIG", default_value = "/etc/vmail/config")]
     pub config: PathBuf,
     /// Where the Secret of the database account is mounted
     #[arg(long, env = "VMAIL_CREDENTIALS", default_value = "/etc/vmail/credentials")]
     pub credentials: PathBuf,
-    /// Where the `ConfigMap`s with the look-up files are mounted, if accounts are looked up in files
+    /// Where the ConfigMap of each shard of look-up files is mounted, if accounts are looked up in files
     #[arg(long, env = "VMAIL_MAPS", default_value = "/etc/vmail/maps")]
     pub maps: PathBuf,
     /// Directory for the compiled look-up files

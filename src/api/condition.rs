@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// Why a condition is as it is. The list is closed: it is documented in `docs/conditions.md` and its names are metric labels.
+/// Why a condition is as it is. The list is closed: `docs/conditions.md` says of each what it means.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Reason {
-    /// The rows in the database are as the object declares them.
+    /// What Postfix looks up, rows or lines of files, is as declared.
     Synced,
-    /// The object is accepted and its rows have not been written yet.
+    /// Something of a `MailServer` is not known yet, or on its way. Accounts never say it: they say what is, or what
+    /// stands in the way.
     Pending,
     /// No `MailDomain` declares the domain of the address, or one that an admin is to manage.
     UnknownDomain,
@@ -22,7 +23,7 @@ pub enum Reason {
     RowRefused,
     /// A row that nobody declared stands where this object's row would go.
     RowExists,
-    /// The object is over a limit of its `MailDomain`.
+    /// The object is over a limit of its `MailDomain`; or a `MailServer` has more accounts than look-up files hold.
     LimitExceeded,
     /// The alias would lead back to itself: Postfix would defer every message that reaches it.
     AliasLoop,
@@ -34,7 +35,7 @@ pub enum Reason {
     DisabledMailbox,
     /// The given password hash is of a weak scheme (a warning).
     WeakPassword,
-    /// The Secret that holds the password does not exist.
+    /// A Secret that is named (a password, an account, a certificate) does not exist.
     SecretNotFound,
     /// The Secret exists and has no such key, or its value can't be stored.
     SecretInvalid,
@@ -52,7 +53,7 @@ pub enum Reason {
     PostfixStarting,
     /// Postfix stopped, or did not start.
     PostfixFailed,
-    /// The rendered configuration was refused.
+    /// The rendered configuration was refused, or waits to be confirmed.
     ConfigInvalid,
     /// The object's spec can't be used as it is.
     Invalid,
@@ -61,7 +62,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The name as it stands in `reason` and in metric labels.
+    /// The name as it stands in `reason`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -116,5 +117,24 @@ pub fn condition(
         message,
         observed_generation: Some(generation),
         last_transition_time: since.unwrap_or(Time(now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_reason_is_documented() {
+        let documentation = include_str!("../../docs/conditions.md");
+        let names = include_str!("condition.rs").lines().filter_map(|line| {
+            let (variant, name) = line.trim().strip_prefix("Self::")?.split_once(" => \"")?;
+            Some((variant, name.strip_suffix("\",")?))
+        });
+        let mut count = 0;
+        for (variant, name) in names {
+            assert_eq!(variant, name);
+            assert!(documentation.contains(&format!("`{name}`")), "{name} is not in docs/conditions.md");
+            count += 1;
+        }
+        assert!(count > 20, "{count} reasons");
     }
 }

@@ -79,6 +79,7 @@ pub struct MailServerSpec {
 
 /// Postfix's own names of the look-up table types.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = crate::api::without_description)]
 pub enum LookupTables {
     /// Every Postfix process holds its own database connections.
     #[serde(rename = "mysql")]
@@ -132,6 +133,7 @@ pub struct SecretReference {
 
 /// What to do with a row that was in the database before its object.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = crate::api::without_description)]
 pub enum ExistingRows {
     /// Leave it alone and say so on the object.
     #[default]
@@ -142,6 +144,7 @@ pub enum ExistingRows {
 
 /// What to do with a managed row that somebody else changed or removed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = crate::api::without_description)]
 pub enum Drift {
     /// Bring it back to what is declared, at the next check.
     #[default]

@@ -3,7 +3,8 @@
 //! This room holds schemas, the rules that the API server enforces with them (CEL, patterns), and the parsers of
 //! the small texts (addresses, domains, sizes) that enforce the same rules once more when an object is read: an
 //! object that an older schema let through fails to parse here and keeps its rows. No IO and no decision about mail
-//! belongs here; in particular nothing is defaulted into a stored spec, defaults are methods.
+//! belongs here. Nothing is defaulted into a stored spec: an optional field is an `Option`, and who reads it knows what
+//! stands for none. [`mod@reference`] is the same for people.
 
 pub mod address;
 pub mod condition;
@@ -16,6 +17,7 @@ pub mod mailbox;
 pub mod namespaces;
 pub mod password_scheme;
 pub mod quantity;
+pub mod reference;
 
 pub use address::{Address, AliasAddress, DomainName, ParseError};
 pub use condition::{Reason, condition};
@@ -29,7 +31,7 @@ pub use quantity::ByteQuantity;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 /// The API group of every kind.
@@ -67,6 +69,11 @@ fn remove_nullable(json: &mut serde_json::Value) {
     }
 }
 
+/// For an enum of which each field says what it is there: kube puts the description of an enum in the place of the field's.
+fn without_description(schema: &mut Schema) {
+    schema.remove("description");
+}
+
 /// One key of a Secret in the namespace of the object that refers to it.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -81,6 +88,7 @@ pub struct SecretKeyReference {
 
 /// What happens to a row when the object that declared it is deleted. Mail on disk is never removed by it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = crate::api::without_description)]
 pub enum DeletionPolicy {
     /// The row is deleted: mail to the address is refused from then on.
     #[default]
@@ -115,9 +123,31 @@ impl DeletionPolicy {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    /// Every choice of a spec, by the name of its field.
+    fn choices(json: &serde_json::Value) -> Vec<(&String, &serde_json::Value)> {
+        let own = json["properties"].as_object().into_iter().flatten();
+        let below = own.clone().flat_map(|(_, field)| choices(field));
+        own.filter(|(_, field)| field.get("enum").is_some()).chain(below).collect()
+    }
+
+    #[test]
+    fn every_choice_says_its_default() {
+        let crds = serde_json::to_value(crds().unwrap()).unwrap();
+        let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+        let specs = crds.as_array().unwrap().iter().map(|crd| crd.pointer(spec).unwrap());
+        let choices: Vec<_> = specs.flat_map(choices).collect();
+        assert_eq!(choices.len(), 13);
+        for (name, field) in choices {
+            let description = field["description"].as_str().unwrap_or_default();
+            assert!(description.contains("Default: `"), "{name}: {description:?}");
+        }
+    }
+
     #[test]
     fn every_kind_has_a_definition_without_null() {
-        let crds = super::crds().unwrap();
+        let crds = crds().unwrap();
         assert_eq!(crds.len(), 5);
         assert!(!serde_json::to_string(&crds).unwrap().contains("nullable"));
     }

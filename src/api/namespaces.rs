@@ -20,6 +20,7 @@ pub struct AllowedNamespaces {
 
 /// Where objects may come from.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = crate::api::without_description)]
 pub enum NamespacesFrom {
     /// Only from the same namespace.
     #[default]

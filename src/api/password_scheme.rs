@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Scheme of the hashes that the operator makes of plain text passwords, named as `PostfixAdmin` and Dovecot name it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = crate::api::without_description)]
 pub enum PasswordScheme {
     /// SHA-512 of crypt(5), with its default number of rounds.
     #[default]

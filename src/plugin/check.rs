@@ -229,3 +229,64 @@ impl Checked {
         Ok(is_there.then(|| store::judge_owner(owner, &path, &said)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::plugin::pod::Said;
+    use crate::plugin::rows::Rows;
+    use crate::postfix::{self, DatabaseEndpoint, Needs};
+    use crate::testing::{World, myhost};
+
+    /// The lines about the configuration that a healthy seed gives.
+    fn lines_of_the_seed() -> Vec<Check> {
+        let spec = serde_json::from_value(json!({"hostname": "myhost.example.org"})).unwrap();
+        let host = "myhost-database.mail.svc";
+        let database = DatabaseEndpoint { host, port: 3306, name: "mail", tls: false, table_prefix: "" };
+        // One domain has a catch-all.
+        let needs = Needs { disabled: true, ..Needs::default() };
+        let files = postfix::render(&myhost(), &spec, Some(&database), &needs).unwrap().files;
+        let queries = configuration::queries(&files);
+        let mut world = World::with_alpha();
+        world.mailbox("mail", "alfred", 2, json!({"address": "alfred@alpha.example.org"}));
+        let rows = Rows { index: &world.index, server: &myhost(), maildirs: &HashMap::new() };
+        let address = Address::parse("alfred@alpha.example.org").unwrap();
+        let main = files[MAIN_CF].replace("$config_directory", CONFIG_DIRECTORY);
+        let answer = |parameter: &str| match parameter {
+            "virtual_mailbox_domains" => Some("alpha.example.org"),
+            "virtual_alias_maps" => Some("alfred@alpha.example.org"),
+            "virtual_mailbox_maps" => Some("alpha.example.org/alfred/"),
+            _ => None,
+        };
+        let said = |parameter: &str| {
+            let found = answer(parameter);
+            let stdout = found.unwrap_or_default().to_owned();
+            Said { code: i32::from(found.is_none()), stdout, stderr: String::new() }
+        };
+        let lookups = lookups::plan(&main, rows, &address);
+        let lookups = lookups.iter().map(|lookup| lookup.judge(&[said(lookup.parameter)]));
+        [configuration::judge(&files[MAIN_CF], &[]), configuration::judge_queries(&queries, &queries)]
+            .into_iter()
+            .chain(lookups)
+            .map(|check| check.of("myhost-postfix-0"))
+            .collect()
+    }
+
+    #[test]
+    fn the_documentation_shows_the_lines_of_the_seed() {
+        let checks = lines_of_the_seed();
+        let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
+        let said = Report { server: myhost().to_string(), checks: checks.clone() }.to_string();
+        let shown: Vec<&str> = include_str!("../../docs/kubectl-vmail.md")
+            .lines()
+            .map(str::trim_start)
+            .filter(|line| line.starts_with("ok "))
+            .filter(|line| line.split_whitespace().nth(2).is_some_and(|name| names.contains(&name)))
+            .collect();
+        assert_eq!(shown, said.lines().collect::<Vec<_>>());
+    }
+}

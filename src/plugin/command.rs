@@ -1,6 +1,5 @@
 //! The command line: where the API server is, which verb, in which form the answer goes to standard output.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +13,7 @@ use super::explain::explain;
 use super::list::declared;
 use crate::api::Address;
 use crate::object::ObjectName;
+use crate::output;
 
 /// Exit code where the question could not be answered.
 const NO_ANSWER: u8 = 3;
@@ -55,7 +55,7 @@ pub struct ExplainArguments {
 /// Which mail system.
 #[derive(Debug, Args)]
 pub struct CheckArguments {
-    /// The name of the `MailServer`
+    /// The name of the MailServer
     #[arg(value_name = "MAILSERVER")]
     server: String,
     #[command(flatten)]
@@ -67,7 +67,7 @@ pub struct CheckArguments {
 /// Where the API server is, as kubectl's own options say it.
 #[derive(Debug, Args)]
 struct Connection {
-    /// explain: look at this namespace only; check: the `MailServer`'s namespace (default: the context's)
+    /// explain: look at this namespace only; check: the MailServer's namespace (default: the context's)
     #[arg(short, long)]
     namespace: Option<String>,
     /// The kubeconfig's context to use
@@ -214,10 +214,6 @@ impl Output {
             Format::Json => serde_json::to_string_pretty(answer).map_err(|error| unwritable(&error))?,
             Format::Yaml => serde_saphyr::to_string(answer).map_err(|error| unwritable(&error))?,
         };
-        match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-            // Whoever reads has read enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(|error| unwritable(&error)),
-        }
+        output::print(&text).map_err(|error| unwritable(&error))
     }
 }

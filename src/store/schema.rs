@@ -191,3 +191,30 @@ async fn execute(connection: &mut MySqlConnection, sql: String) -> Result<(), Er
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The grants that a text tells people to make, each without what surrounds it.
+    fn grants(text: &str) -> BTreeSet<&str> {
+        text.lines()
+            .map(|line| line.trim_start_matches(['#', ' ']))
+            .filter(|line| line.starts_with("GRANT "))
+            .collect()
+    }
+
+    #[test]
+    fn sample_and_documentation_grant_what_is_needed_and_no_more() {
+        let writer =
+            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, INDEX, REFERENCES ON mail.* TO postfixadmin@'%';";
+        let reader = READER_COLUMNS.map(|(table, columns)| {
+            format!("GRANT SELECT ({columns}) ON mail.{table} TO postfixserver@'%';")
+        });
+        let needed: BTreeSet<&str> = reader.iter().map(String::as_str).chain([writer]).collect();
+        assert_eq!(grants(include_str!("../../docs/tables.md")), needed);
+        assert_eq!(grants(include_str!("../../deploy/samples/external-database.yaml")), needed);
+    }
+}

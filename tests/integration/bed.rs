@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
-use vmail_operator::api::{MailDomain, MailServer, Mailbox};
+use vmail_operator::api::{FIELD_MANAGER, MailDomain, MailServer, Mailbox};
 use vmail_operator::store::Access;
 
 use crate::cluster::{Namespace, eventually};
@@ -109,16 +109,19 @@ impl Bed {
     }
 
     pub fn start(&mut self) {
-        let operator = self.operator(&self.namespace.name).stdout(self.log.reopen().unwrap()).spawn();
+        let operator = self.operator(FIELD_MANAGER).stdout(self.log.reopen().unwrap()).spawn();
         self.operator = Some(operator.unwrap());
     }
 
-    /// Another operator over the same namespace, with its Lease in `lease_namespace`.
-    pub fn replica(&self, name: &str, lease_namespace: &str) -> Replica {
-        Replica(self.operator(lease_namespace).args(["--pod-name", name]).spawn().unwrap())
+    /// Another operator over the same namespace, with this Lease; its log says more than that of the first.
+    pub fn replica(&self, name: &str, lease: &str) -> Replica {
+        let log = NamedTempFile::new().unwrap();
+        let mut command = self.operator(lease);
+        command.args(["--pod-name", name]).env("RUST_LOG", "info").stdout(log.reopen().unwrap());
+        Replica { operator: command.spawn().unwrap(), log }
     }
 
-    fn operator(&self, lease_namespace: &str) -> Command {
+    fn operator(&self, lease: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmail-operator"));
         command
             .args([
@@ -128,7 +131,8 @@ impl Bed {
                 "--listen=127.0.0.1:0",
                 "--drift-check-seconds=2",
             ])
-            .args(["--namespace", lease_namespace, "--watch-namespace", &self.namespace.name])
+            .args(["--lease", lease, "--lease-namespace", &self.namespace.name])
+            .args(["--watch-namespace", &self.namespace.name])
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into()))
             .stdin(Stdio::null());
         command
@@ -255,12 +259,22 @@ impl Drop for Bed {
 }
 
 /// Another operator; it ends when it is dropped.
-pub struct Replica(Child);
+pub struct Replica {
+    operator: Child,
+    log: NamedTempFile,
+}
+
+impl Replica {
+    /// What it wrote to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+}
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.operator.kill();
+        let _ = self.operator.wait();
     }
 }
 

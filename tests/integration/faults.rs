@@ -9,7 +9,7 @@ use futures::StreamExt;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
-use vmail_operator::api::{MailServer, Mailbox};
+use vmail_operator::api::{FIELD_MANAGER, MailServer, Mailbox};
 
 use crate::bed::{Bed, LIMIT, execute};
 use crate::cluster::eventually;
@@ -90,7 +90,11 @@ async fn of_two_replicas_one_works_and_the_other_takes_over() {
     let mut bed = Bed::new("replicas", &mariadb).await;
     bed.domain().await;
     bed.rows(&mariadb, "domain", 1).await;
-    let second = bed.replica("second", &bed.namespace.name);
+    let second = bed.replica("second", FIELD_MANAGER);
+    eventually(LIMIT, "the second one says whom it waits for", || async {
+        second.log().contains("waiting for the Lease vmail-operator, held by vmail-operator")
+    })
+    .await;
     bed.mailboxes(0..5).await;
     bed.rows(&mariadb, "mailbox", 5).await;
     bed.kill();
@@ -132,8 +136,8 @@ async fn two_operators_that_do_not_know_of_each_other_never_write_at_once() {
     bed.domain().await;
     bed.mailboxes(0..5).await;
     bed.rows(&mariadb, "mailbox", 5).await;
-    // Its Lease is in another namespace: what keeps it from the tables is the lock in the database.
-    let second = bed.replica("stranger", "default");
+    // Its Lease is another one: what keeps it from the tables is the lock in the database.
+    let second = bed.replica("stranger", "stranger");
     let connected = Instant::now();
     eventually(LIMIT, "the second one meets the lock", || async {
         bed.condition::<MailServer>("myhost", "DatabaseReady")

@@ -1,6 +1,6 @@
 {{- define "vmail-operator.selectorLabels" -}}
 app.kubernetes.io/name: vmail-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "vmail-operator.labels" -}}

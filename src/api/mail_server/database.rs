@@ -63,7 +63,7 @@ pub struct ExternalDatabase {
     /// TLS to the server. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<DatabaseTls>,
-    /// Secret with the keys `username` and `password` of the account that writes (the seed's postfixadmin): SELECT, INSERT, UPDATE, DELETE and, for an empty database, CREATE.
+    /// Secret with the keys `username` and `password` of the account that writes (the seed's postfixadmin): SELECT, INSERT, UPDATE, DELETE, CREATE, INDEX and REFERENCES. CREATE in any database: the operator adds tables of its own.
     pub writer_secret_ref: SecretReference,
     /// Secret with the keys `username` and `password` of the account that Postfix reads with (the seed's postfixserver): SELECT only.
     pub reader_secret_ref: SecretReference,

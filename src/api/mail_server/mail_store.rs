@@ -77,6 +77,7 @@ pub enum AccessMode {
 
 /// How a mailbox is stored (virtual(8): a trailing slash in the table chooses maildir).
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = crate::api::without_description)]
 pub enum MailboxFormat {
     /// A directory with one file a message.
     #[default]
@@ -87,6 +88,7 @@ pub enum MailboxFormat {
 
 /// Where below the mail store a mailbox is stored.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = crate::api::without_description)]
 pub enum MailboxLayout {
     /// `alpha.example.org/alfred/`
     #[default]

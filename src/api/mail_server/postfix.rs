@@ -102,6 +102,7 @@ pub struct PostfixService {
 
 /// Kinds of Service, as Kubernetes names them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(transform = crate::api::without_description)]
 pub enum ServiceType {
     /// Reached from inside the cluster.
     #[default]

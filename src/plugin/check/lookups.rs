@@ -36,7 +36,7 @@ enum Expected {
 /// One key through the maps of one parameter, in their order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Lookup {
-    parameter: &'static str,
+    pub parameter: &'static str,
     /// Maps, as `postmap -q` takes them.
     pub maps: Vec<String>,
     /// What is looked up.
