@@ -16,6 +16,7 @@ pub mod mailbox;
 pub mod namespaces;
 pub mod password_scheme;
 pub mod quantity;
+pub mod recipient_delimiter;
 
 pub use address::{Address, AliasAddress, DomainName, ParseError};
 pub use condition::{Reason, condition};
@@ -26,6 +27,7 @@ pub use mail_server::{MailServer, MailServerSpec, MailServerStatus};
 pub use mailbox::{Mailbox, MailboxSpec, MailboxStatus};
 pub use password_scheme::PasswordScheme;
 pub use quantity::ByteQuantity;
+pub use recipient_delimiter::RecipientDelimiter;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
