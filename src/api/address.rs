@@ -6,6 +6,7 @@
 //! is refused as Postfix does itself (`allow_min_user = no`).
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -137,11 +138,26 @@ impl Address {
         &self.text[usize::from(self.at) + 1..]
     }
 
-    /// The address without its tag (`recipient_delimiter = +`); itself where it has none.
-    #[must_use]
-    pub fn untagged(&self) -> Self {
-        let base = split_tag(self.local_part()).map(|(base, _)| format!("{base}@{}", self.domain()));
-        base.and_then(|base| Self::parse(&base).ok()).unwrap_or_else(|| self.clone())
+    /// What an extension may have been added to, with any of these characters to begin it; itself where none can have been.
+    /// The first of the characters counts that is not the first of the local part. To be compared only: it may end with
+    /// a dot, so that no object could declare it.
+    pub(crate) fn trunk(&self, delimiters: &BTreeSet<char>) -> Self {
+        let mut local_part = self.local_part().char_indices().skip(1);
+        match local_part.find_map(|(at, c)| delimiters.contains(&c).then_some(at)) {
+            Some(at) => self.with(&self.local_part()[..at], self.domain()),
+            None => self.clone(),
+        }
+    }
+
+    /// The same local part in another domain. To be compared only: it may be longer than an address that can be declared.
+    pub(crate) fn at(&self, domain: &DomainName) -> Self {
+        self.with(self.local_part(), domain.as_str())
+    }
+
+    /// The local part is not longer than its own.
+    fn with(&self, local_part: &str, domain: &str) -> Self {
+        let at = u8::try_from(local_part.len()).unwrap_or(self.at);
+        Self { text: format!("{local_part}@{domain}").into(), at }
     }
 
     /// The catch-all of its domain.
@@ -149,12 +165,6 @@ impl Address {
     pub fn catch_all(&self) -> Self {
         Self { text: format!("@{}", self.domain()).into(), at: 0 }
     }
-}
-
-/// A local part without its tag, and the tag with its `+`. One that begins with `+` has none (Postfix, `split_addr.c`).
-pub(crate) fn split_tag(local_part: &str) -> Option<(&str, &str)> {
-    let at = local_part.find('+').filter(|at| *at > 0)?;
-    Some(local_part.split_at(at))
 }
 
 /// The address of an alias: `local@domain`, or `@domain` for the catch-all.

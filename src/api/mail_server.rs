@@ -13,7 +13,10 @@ pub use database::{Database, DatabaseTls, EmbeddedDatabase, ExternalDatabase};
 pub use mail_store::{
     AccessMode, DEFAULT_MINIMUM_UID, DEFAULT_OWNER, MailStore, MailboxFormat, MailboxLayout, StoredAs,
 };
-pub use postfix::{OWNED_PARAMETERS, Postfix, PostfixService, PostfixTls, RelayHost, ServiceType};
+pub use postfix::{
+    DEFAULT_RECIPIENT_DELIMITER, OWNED_PARAMETERS, Postfix, PostfixService, PostfixTls, RelayHost,
+    ServiceType,
+};
 
 use super::address::DomainName;
 use super::namespaces::AllowedNamespaces;

@@ -17,6 +17,7 @@ pub mod mailbox;
 pub mod namespaces;
 pub mod password_scheme;
 pub mod quantity;
+pub mod recipient_delimiter;
 pub mod reference;
 
 pub use address::{Address, AliasAddress, DomainName, ParseError};
@@ -28,6 +29,7 @@ pub use mail_server::{MailServer, MailServerSpec, MailServerStatus};
 pub use mailbox::{Mailbox, MailboxSpec, MailboxStatus};
 pub use password_scheme::PasswordScheme;
 pub use quantity::ByteQuantity;
+pub use recipient_delimiter::RecipientDelimiter;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

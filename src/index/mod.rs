@@ -76,6 +76,7 @@ impl Index {
             self.mark_all_naming(name);
         }
         self.servers.insert(name.clone(), row);
+        self.follow_delimiters();
         self.work.entry(name.clone()).or_default().all = true;
         if admits_others {
             self.mark_all_naming(name);
@@ -87,6 +88,7 @@ impl Index {
         if self.servers.contains_key(name) {
             self.mark_all_naming(name);
             self.servers.remove(name);
+            self.follow_delimiters();
             self.work.remove(name);
             self.mark_all_naming(name);
         }

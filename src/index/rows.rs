@@ -19,7 +19,7 @@ use crate::api::mail_server::{
 };
 use crate::api::{
     Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, PasswordScheme,
-    SecretKeyReference,
+    RecipientDelimiter, SecretKeyReference,
 };
 use crate::object::ObjectName;
 
@@ -170,6 +170,8 @@ pub struct ServerRow {
     pub minimum: u32,
     /// Whether accounts are looked up in files, without a database.
     pub files: bool,
+    /// Where the extension of an address begins.
+    pub recipient_delimiter: RecipientDelimiter,
     /// Hash of the part of the spec that says where the tables are: when it changes, the set loop begins anew.
     pub database: u64,
     /// Hash of the held plan that an administrator released, from the annotation.
@@ -201,6 +203,7 @@ impl From<&MailServer> for ServerRow {
             max_percent: max_percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(30),
             minimum: minimum.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(10),
             files,
+            recipient_delimiter: (&server.spec).into(),
             database: hash_of(&(files, serde_json::to_string(&server.spec.database).unwrap_or_default())),
             released: server.annotations().get(RELEASE_ANNOTATION).map(|hash| hash.trim().into()),
             allowed: server.spec.allowed_namespaces.as_ref().into(),

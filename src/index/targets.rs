@@ -6,49 +6,90 @@ use super::rows::{Kind, MailboxRow};
 use super::{Index, Key};
 use crate::api::{Address, DomainName};
 
-/// Target, without tag, to the addresses that name it and how often. Only aliases, catch-alls and forwards have entries.
+/// Target, without tag, to the addresses that name it. Only aliases, catch-alls and forwards have entries.
+///
+/// Where a tag begins is the matter of a server, and which server a target is of may change. So what counts as a tag here is
+/// what counts as one for any server: an address and what it is without a tag have one entry, whatever their server is.
 #[derive(Debug, Default)]
-pub(super) struct Targets(BTreeMap<Key, Vec<(Address, u32)>>);
+pub(super) struct Targets {
+    /// The characters that begin a tag for any server.
+    delimiters: BTreeSet<char>,
+    by_target: BTreeMap<Key, Namers>,
+}
+
+/// Who names a target.
+#[derive(Debug, Default)]
+struct Namers {
+    /// The addresses, and how often each does.
+    addresses: Vec<(Address, u32)>,
+    /// How often it is named with a tag.
+    tagged: u32,
+}
 
 impl Targets {
+    fn with(delimiters: BTreeSet<char>) -> Self {
+        Self { delimiters, by_target: BTreeMap::new() }
+    }
+
     pub(super) fn add(&mut self, namer: &Address, targets: &[Address]) {
         for target in targets {
-            let namers = self.0.entry(untagged(target)).or_default();
-            match namers.binary_search_by(|(other, _)| other.cmp(namer)) {
-                Ok(at) => namers[at].1 += 1,
-                Err(at) => namers.insert(at, (namer.clone(), 1)),
+            let trunk = target.trunk(&self.delimiters);
+            let is_tagged = trunk != *target;
+            let namers = self.by_target.entry(Key::Address(trunk)).or_default();
+            namers.tagged += u32::from(is_tagged);
+            match namers.addresses.binary_search_by(|(other, _)| other.cmp(namer)) {
+                Ok(at) => namers.addresses[at].1 += 1,
+                Err(at) => namers.addresses.insert(at, (namer.clone(), 1)),
             }
         }
     }
 
     pub(super) fn remove(&mut self, namer: &Address, targets: &[Address]) {
-        for target in targets.iter().map(untagged) {
-            let Some(namers) = self.0.get_mut(&target) else { continue };
-            if let Ok(at) = namers.binary_search_by(|(other, _)| other.cmp(namer)) {
-                namers[at].1 -= 1;
-                if namers[at].1 == 0 {
-                    namers.remove(at);
+        for target in targets {
+            let trunk = target.trunk(&self.delimiters);
+            let is_tagged = trunk != *target;
+            let key = Key::Address(trunk);
+            let Some(Namers { addresses, tagged }) = self.by_target.get_mut(&key) else { continue };
+            if let Ok(at) = addresses.binary_search_by(|(other, _)| other.cmp(namer)) {
+                *tagged -= u32::from(is_tagged);
+                addresses[at].1 -= 1;
+                if addresses[at].1 == 0 {
+                    addresses.remove(at);
                 }
             }
-            if namers.is_empty() {
-                self.0.remove(&target);
+            if addresses.is_empty() {
+                self.by_target.remove(&key);
             }
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.by_target.is_empty()
+    }
+
+    /// What an address is without anything that is a tag for some server.
+    fn trunk(&self, address: &Address) -> Key {
+        Key::Address(address.trunk(&self.delimiters))
+    }
+
     fn namers(&self, target: &Key) -> impl Iterator<Item = &Address> {
-        self.0.get(target).into_iter().flatten().map(|(namer, _)| namer)
+        self.by_target.get(target).into_iter().flat_map(|namers| &namers.addresses).map(|(namer, _)| namer)
+    }
+
+    /// Whether a target is named without a tag only, and mail that brings a tag along would find its row too: no server
+    /// splits `owner-x` at `-`, nor anything at its first character.
+    fn ends_at_its_row(&self, target: &Address) -> bool {
+        let splits_again = target.local_part() != "owner"
+            && !target.local_part().starts_with(|c| self.delimiters.contains(&c));
+        let namers = self.by_target.get(&Key::Address(target.clone()));
+        splits_again && namers.is_none_or(|namers| namers.tagged == 0)
     }
 
     fn within(&self, domain: &DomainName) -> impl Iterator<Item = &Key> {
         let from = Key::Domain(domain.clone());
-        self.0.range(from..).map(|(target, _)| target).take_while(|target| target.domain() == domain.as_str())
+        let targets = self.by_target.range(from..).map(|(target, _)| target);
+        targets.take_while(|target| target.domain() == domain.as_str())
     }
-}
-
-/// A tagged address (`bill+tag@`) leads to the untagged one, unless it is declared itself.
-fn untagged(target: &Address) -> Key {
-    Key::Address(target.untagged())
 }
 
 impl MailboxRow {
@@ -67,17 +108,38 @@ impl MailboxRow {
 }
 
 impl Index {
+    /// Sorts the targets anew, if the servers begin tags with other characters than before.
+    pub(super) fn follow_delimiters(&mut self) {
+        let servers = self.servers.values();
+        let delimiters: BTreeSet<char> =
+            servers.flat_map(|server| server.recipient_delimiter.as_str().chars()).collect();
+        if delimiters == self.targets.delimiters {
+            return;
+        }
+        let mut targets = Targets::with(delimiters);
+        for row in self.domains.values() {
+            targets.add(&row.domain.catch_all(), &row.catch_all);
+        }
+        for row in self.mailboxes.values() {
+            targets.add(&row.address, &row.forward_to);
+        }
+        for row in self.aliases.values() {
+            targets.add(&row.address, &row.goto);
+        }
+        self.targets = targets;
+    }
+
     /// Marks every address from which mail may come to `address`.
     pub(super) fn mark_ways_to(&mut self, address: &Address) {
-        if !self.targets.0.is_empty() {
-            let starts = self.under_every_name(&untagged(address));
+        if !self.targets.is_empty() {
+            let starts = self.under_every_name(&self.targets.trunk(address));
             self.mark_ways(starts);
         }
     }
 
     /// Marks every address from which mail may come to any address of `domain`.
     pub(super) fn mark_ways_into(&mut self, domain: &str) {
-        if self.targets.0.is_empty() {
+        if self.targets.is_empty() {
             return;
         }
         let Ok(domain) = DomainName::parse(domain) else { return };
@@ -106,9 +168,10 @@ impl Index {
     /// The targets that lead to the row of `namer`.
     fn what_leads_to(&self, namer: &Address) -> Vec<Key> {
         match catch_all_of(namer) {
-            None => self.under_every_name(&untagged(namer)),
+            None => self.under_every_name(&self.targets.trunk(namer)),
             Some(domain) => {
-                let own = self.targets.within(&domain).filter(|target| !self.is_mailbox(target)).cloned();
+                let own =
+                    self.targets.within(&domain).filter(|target| !self.stays_in_mailbox(target)).cloned();
                 own.chain(
                     self.aliases_of(&domain)
                         .flat_map(|alias| self.targets.within(&alias).cloned().collect::<Vec<_>>()),
@@ -118,9 +181,12 @@ impl Index {
         }
     }
 
-    /// A mailbox takes its mail itself, whatever the catch-all does.
-    fn is_mailbox(&self, key: &Key) -> bool {
+    /// A mailbox takes its mail itself, whatever the catch-all does. What is a tag for one server only, it takes there only.
+    fn stays_in_mailbox(&self, key: &Key) -> bool {
         let Key::Address(address) = key else { return false };
+        if !self.targets.ends_at_its_row(address) {
+            return false;
+        }
         let claims = self.entry(address.domain()).map_or(&[][..], |entry| entry.claims(address.local_part()));
         self.winner_among(address.domain(), claims).is_some_and(|claim| claim.object.kind == Kind::Mailbox)
     }
@@ -129,10 +195,8 @@ impl Index {
     fn under_every_name(&self, key: &Key) -> Vec<Key> {
         let Key::Address(address) = key else { return Vec::new() };
         let Ok(domain) = DomainName::parse(address.domain()) else { return Vec::new() };
-        let aliases = self.aliases_of(&domain);
-        let elsewhere =
-            aliases.filter_map(|alias| Address::parse(&format!("{}@{alias}", address.local_part())).ok());
-        elsewhere.map(Key::Address).chain([key.clone()]).collect()
+        let elsewhere = self.aliases_of(&domain).map(|alias| Key::Address(address.at(&alias)));
+        elsewhere.chain([key.clone()]).collect()
     }
 
     fn aliases_of(&self, domain: &DomainName) -> impl Iterator<Item = DomainName> {

@@ -10,7 +10,6 @@ use super::declared::{Declared, Status};
 use super::explanation::{Destination, Explanation, Step, Verdict, Way};
 use super::rows::{Rows, ToldRow};
 use crate::api::Address;
-use crate::api::address::split_tag;
 use crate::index::Claim;
 use crate::index::rows::{DomainRow, ObjectId, VIRTUAL};
 use crate::object::ObjectName;
@@ -54,7 +53,7 @@ impl Story<'_> {
         self.server(server);
         self.domain(rows, holder);
         self.losers(self.address.as_str(), rows);
-        if let Some(untagged) = untagged(self.address.as_str()) {
+        if let Some(untagged) = rows.untagged(self.address.as_str()) {
             self.losers(&untagged, rows);
         }
         if let Some(refusal) = self.refusal(rows) {
@@ -211,25 +210,29 @@ impl Story<'_> {
         expansion.steps.first().is_some_and(|step| rows.alias(step.row.as_str()).is_some())
     }
 
-    /// What `check_recipient_access` finds: a mailbox that is switched off, with a tag or under an alias domain too.
+    /// What `check_recipient_access` finds: a mailbox that is switched off, with a tag or under an alias domain too. A row for
+    /// the tagged address itself ends the search.
     fn disabled_mailbox(&self, rows: Rows<'_>) -> Option<(MailboxRow, ObjectId)> {
         let full = self.address.as_str();
-        [Some(full.to_owned()), untagged(full)].into_iter().flatten().find_map(|address| {
-            let (local_part, domain) = address.split_once('@')?;
-            let target = rows.alias_target(domain).map(|target| format!("{local_part}@{}", target.as_str()));
-            [Some(address.clone()), target]
-                .into_iter()
-                .flatten()
-                .filter_map(|address| rows.mailbox(&address))
-                .find(|found| !found.row.active)
-                .map(|found| (found.row, found.object))
-        })
+        let asked = [Some(full.to_owned()), rows.untagged(full)].into_iter().flatten().flat_map(|address| {
+            let in_target = address.split_once('@').and_then(|(local_part, domain)| {
+                Some(format!("{local_part}@{}", rows.alias_target(domain)?.as_str()))
+            });
+            [Some(address), in_target].into_iter().flatten()
+        });
+        let mut answers = asked.filter_map(|address| match rows.mailbox(&address) {
+            Some(found) => Some((!found.row.active).then_some((found.row, found.object))),
+            None => rows.alias(&address).map(|_| None),
+        });
+        answers.next().flatten()
     }
 
     fn expand(&mut self, rows: Rows<'_>) -> Verdict {
-        if let Some(untagged) = untagged(self.address.as_str()) {
+        if let Some(untagged) = rows.untagged(self.address.as_str()) {
+            let delimiter =
+                rows.index.server(rows.server).map_or("", |server| server.recipient_delimiter.as_str());
             let facts = vec![format!(
-                "what has no row of its own is looked up as {untagged} (recipient_delimiter = +)"
+                "what has no row of its own is looked up as {untagged} (recipient_delimiter = {delimiter})"
             )];
             self.add(Step { title: "tag".to_owned(), facts, ..Step::default() });
         }
@@ -272,7 +275,7 @@ impl Story<'_> {
         let to = |way, place: String| Destination { recipient: recipient.to_owned(), way, place };
         let domain = recipient.split_once('@').map_or("", |(_, domain)| domain);
         let Some(found) = rows.domain(domain) else {
-            return to(Way::Forwarded, format!("the mail server of {domain}"));
+            return to(Way::Forwarded, self.next_hop(rows.server, format!("the mail server of {domain}")));
         };
         let row = found.row;
         let transport = if row.transport == VIRTUAL { None } else { Some(row.transport.as_str()) };
@@ -280,7 +283,8 @@ impl Story<'_> {
             return to(Way::Bounced, format!("the domain {domain} is switched off"));
         }
         if row.backupmx {
-            let next_hop = transport.map_or_else(|| format!("the MX hosts of {domain}"), str::to_owned);
+            let hosts = || self.next_hop(rows.server, format!("the MX hosts of {domain}"));
+            let next_hop = transport.map_or_else(hosts, str::to_owned);
             return to(Way::Forwarded, format!("{next_hop}, as a backup MX"));
         }
         if let Some(transport) = transport {
@@ -310,6 +314,13 @@ impl Story<'_> {
         path
     }
 
+    /// Where smtp(8) hands over what no transport of a domain takes: to the relay host in place of `hosts`, if there is one.
+    fn next_hop(&self, server: &ObjectName, hosts: String) -> String {
+        let postfix = self.declared.server(server).and_then(|(spec, _)| spec.postfix.as_ref());
+        let relay_host = postfix.and_then(|postfix| postfix.relay_host.as_ref());
+        relay_host.map_or(hosts, |relay| format!("the relay host {}:{}", relay.host, relay.port()))
+    }
+
     fn mail_store(&self, server: &ObjectName) -> MailStore {
         let written = self.declared.server(server).and_then(|(spec, _)| spec.mail_store.clone());
         mail_store(written.unwrap_or_default())
@@ -322,18 +333,12 @@ fn claims<'a>(declared: &'a Declared, address: &Address) -> &'a [Claim] {
 
 /// The mailbox that virtual(8) finds for a recipient, with a tag or without.
 fn mailbox(rows: Rows<'_>, recipient: &str) -> Option<(MailboxRow, ObjectId)> {
-    [Some(recipient.to_owned()), untagged(recipient)]
+    [Some(recipient.to_owned()), rows.untagged(recipient)]
         .into_iter()
         .flatten()
         .filter_map(|address| rows.mailbox(&address))
         .find(|found| found.row.active)
         .map(|found| (found.row, found.object))
-}
-
-/// An address without its tag, if it has one.
-fn untagged(address: &str) -> Option<String> {
-    let (local_part, domain) = address.split_once('@')?;
-    split_tag(local_part).map(|(base, _)| format!("{base}@{domain}"))
 }
 
 #[cfg(test)]

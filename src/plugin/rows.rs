@@ -60,6 +60,11 @@ impl Rows<'_> {
             .filter(|found| found.row.active)
     }
 
+    /// An address without its tag, if it has one.
+    pub(super) fn untagged(&self, address: &str) -> Option<String> {
+        self.index.server(self.server)?.recipient_delimiter.stripped(address)
+    }
+
     /// The owner that a mailbox names for its mail, else its domain.
     pub(super) fn owner(&self, mailbox: &MailboxRow) -> Option<(i32, i32)> {
         let id = |key: &str| self.find(key, |row| if let Row::Id(row) = row { Some(row) } else { None });

@@ -1,7 +1,8 @@
 //! main.cf: every parameter that this project sets, and why.
 
 use crate::api::mail_server::{
-    DEFAULT_MINIMUM_UID, DEFAULT_OWNER, LookupTables, MailServerSpec, OWNED_PARAMETERS, Postfix,
+    DEFAULT_MINIMUM_UID, DEFAULT_OWNER, DEFAULT_RECIPIENT_DELIMITER, LookupTables, MailServerSpec,
+    OWNED_PARAMETERS, Postfix,
 };
 use crate::object::ObjectName;
 
@@ -10,8 +11,6 @@ use super::{Needs, maps, networks, relay_host, tls};
 
 /// Postfix's own default of `message_size_limit`, in bytes.
 const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
-
-const DEFAULT_RECIPIENT_DELIMITER: &str = "+";
 
 const DEFAULT_MAIL_STORE: &str = "/var/vmail";
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::index::rows::VIRTUAL;
 use crate::tables::{AliasRow, DomainRow, IdRow, MailboxRow, Row, Table};
 
+mod owners;
 #[cfg(test)]
 mod tests;
 
@@ -129,27 +130,47 @@ pub fn answers<'a>(rows: impl IntoIterator<Item = &'a Row>, owner: (i32, i32)) -
     }
     let alias_domains = alias_domains(&sound);
     answers.alias_domains = alias_domains.values().flatten().map(|domain| (*domain).to_owned()).collect();
-    for row in sound {
-        for (key, value) in inherited(row, &alias_domains) {
-            answers.entries.entry(key).or_insert(value);
-        }
+    let inherited: Vec<Entry> = sound
+        .into_iter()
+        .flat_map(|row| inherited(row, &alias_domains))
+        .filter(|((map, key), _)| *map != Map::Disabled || !has_row(&answers.entries, key))
+        .collect();
+    for (key, value) in inherited {
+        answers.entries.entry(key).or_insert(value);
     }
-    name_owners(&mut answers.entries, owner);
+    owners::name(&mut answers.entries, owner);
+    spare_tagged_addresses(&mut answers.entries);
     answers
 }
 
-/// Where some mail has an owner of its own, every domain names one: a `static:` map after these would answer for a tagged
-/// address before the plain one is asked for.
-fn name_owners(entries: &mut Entries, (uid, gid): (i32, i32)) {
-    if !entries.keys().any(|(map, _)| *map == Map::Uid) {
+/// Whether mail to the address has a row to follow.
+fn has_row(entries: &Entries, address: &str) -> bool {
+    [Map::Mailbox, Map::Alias].into_iter().any(|map| entries.contains_key(&(map, address.to_owned())))
+}
+
+/// What Postfix would look up after an address, whatever its `recipient_delimiter` is: the address without an extension.
+fn without_extension(address: &str) -> impl Iterator<Item = String> {
+    let (local_part, domain) = address.split_once('@').unwrap_or((address, ""));
+    let ends = local_part.char_indices().skip(1).filter(|(_, c)| "+-_=.".contains(*c));
+    ends.map(move |(at, _)| format!("{}@{domain}", &local_part[..at]))
+}
+
+/// What has a row of its own is not looked up without its extension: a mailbox of that name may be switched off.
+fn spare_tagged_addresses(entries: &mut Entries) {
+    if !entries.keys().any(|(map, _)| *map == Map::Disabled) {
         return;
     }
-    let domains = entries.keys().filter(|(map, _)| *map == Map::Domains);
-    let keys: Vec<String> = domains.map(|(_, domain)| format!("@{domain}")).collect();
-    for key in keys {
-        entries.entry((Map::Uid, key.clone())).or_insert_with(|| uid.to_string());
-        entries.entry((Map::Gid, key)).or_insert_with(|| gid.to_string());
-    }
+    let is_disabled = |address: String| entries.contains_key(&(Map::Disabled, address));
+    let spared: Vec<String> = entries
+        .keys()
+        .filter(|(map, address)| {
+            matches!(map, Map::Mailbox | Map::Alias)
+                && !is_disabled(address.clone())
+                && without_extension(address).any(is_disabled)
+        })
+        .map(|(_, address)| address.clone())
+        .collect();
+    entries.extend(spared.into_iter().map(|address| ((Map::Disabled, address), NOT_DISABLED.to_owned())));
 }
 
 type Entry = ((Map, String), String);
@@ -188,6 +209,9 @@ fn own_entry(row: &Row) -> Result<Vec<Entry>, Refusal> {
 
 /// access(5)'s answer for a mailbox that is switched off.
 const DISABLED: &str = "550 5.1.1 mailbox disabled";
+
+/// access(5)'s answer that ends the search for one.
+const NOT_DISABLED: &str = "DUNNO";
 
 /// Active alias domains by their target.
 fn alias_domains<'a>(rows: &[&'a Row]) -> BTreeMap<&'a str, Vec<&'a str>> {

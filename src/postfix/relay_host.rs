@@ -7,8 +7,6 @@ use crate::api::mail_server::{Postfix, RelayHost};
 /// Name, in the configuration directory, of the table with the account: the agent writes it, in memory.
 pub const PASSWORD_FILE: &str = "sasl_passwd";
 
-const DEFAULT_PORT: i32 = 25;
-
 const HOST_RULE: &str = "write a host name in lower case or an IPv4 address, as in smtp.example.net";
 const LEVEL_RULE: &str = "with relayHost.credentialsSecretRef write encrypt, verify or secure, or leave it out: a password is not sent without TLS";
 
@@ -38,12 +36,13 @@ pub(super) fn render(text: &mut Parameters, postfix: Option<&Postfix>) -> Result
 }
 
 /// In brackets: the host itself is meant, not its MX records.
-fn destination(RelayHost { host, port, .. }: &RelayHost) -> Result<String, Error> {
+fn destination(relay_host: &RelayHost) -> Result<String, Error> {
+    let host = &relay_host.host;
     let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c);
     if host.is_empty() || !host.bytes().all(allowed) {
         return Err(Error::new("postfix.relayHost.host", HOST_RULE));
     }
-    Ok(format!("[{host}]:{}", port.unwrap_or(DEFAULT_PORT)))
+    Ok(format!("[{host}]:{}", relay_host.port()))
 }
 
 /// The table with the account, for the relay host that `main_cf` names; `None` when it names none.

@@ -79,6 +79,21 @@ fn a_server_with_every_field() {
 }
 
 #[test]
+fn owners_are_looked_up_as_the_mailbox_is() {
+    let value = json!({"hostname": "mx1.example.org", "mailStore": {"uid": 1001, "gid": 1002}});
+    let needs = Needs {
+        owners: vec![MailOwner { path: "alpha.example.org/".to_owned(), uid: 950, gid: 950 }],
+        ..Needs::default()
+    };
+    let database = DatabaseEndpoint { table_prefix: "pfa_", ..DATABASE };
+    let name = ObjectName::new("mail", "myhost");
+    let config = render(&name, &spec(value), Some(&database), &needs).unwrap();
+    insta::assert_snapshot!("main_cf_with_owners", config.files[MAIN_CF]);
+    insta::assert_snapshot!("uid_maps", config.files["uid_maps.cf"]);
+    insta::assert_snapshot!("gid_maps", config.files["gid_maps.cf"]);
+}
+
+#[test]
 fn tls_to_the_database_checks_authority_and_name() {
     let database = DatabaseEndpoint { tls: true, ..DATABASE };
     let config = rendered(json!({"hostname": "myhost.example.org"}), &database).unwrap();
@@ -231,7 +246,12 @@ fn disabled_mailboxes_are_looked_up_only_where_there_may_be_one() {
 #[test]
 fn a_prefix_stands_before_the_name_of_every_table() {
     let database = DatabaseEndpoint { table_prefix: "pfa_", ..DATABASE };
-    let config = rendered(json!({"hostname": "myhost.example.org"}), &database).unwrap();
+    let needs = Needs {
+        owners: vec![MailOwner { path: "alpha.example.org/".to_owned(), uid: 950, gid: 950 }],
+        ..Needs::default()
+    };
+    let spec = spec(json!({"hostname": "myhost.example.org"}));
+    let config = render(&ObjectName::new("mail", "myhost"), &spec, Some(&database), &needs).unwrap();
     for (file, text) in config.files.iter().filter(|(file, _)| file.ends_with("_maps.cf")) {
         let tables = text.split_whitespace().zip(text.split_whitespace().skip(1));
         let is_table =

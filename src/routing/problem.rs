@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use super::expansion::{EXPANSION_LIMIT, LOOK_UP_LIMIT, Unreasonable, expand};
 use super::rows::{Router, Row, Written};
-use crate::api::address::{MAX_LOCAL_PART, split_tag};
+use crate::api::address::MAX_LOCAL_PART;
 use crate::api::{Address, Reason};
 
 /// Most addresses that the search for a loop looks at. It begins only where Postfix would give up.
@@ -86,13 +86,40 @@ impl Router<'_> {
             && STAGES.into_iter().filter(|at| *at <= stage).any(|at| self.left_out_for(row, at).is_some())
     }
 
-    /// Whether all that is declared can be expanded from a row. Then no row on the way is left out either.
+    /// Whether all that is declared can be expanded from a row, and from each row on the way. Then none of them is left out.
     pub(super) fn is_sound(&self, row: &Row<'_>) -> bool {
-        if matches!(row.targets[..], [target] if *target == row.address) {
-            return true;
+        row.is_identity()
+            || self.known(row, Written::Declared, || self.unsound(row).map(Problem::TooFar)).is_none()
+    }
+
+    /// A row on the way is met without a tag, say, and is left out for what its tagged addresses lead to: so each is followed
+    /// from its own addresses too, those aside that were met.
+    fn unsound(&self, row: &Row<'_>) -> Option<Unreasonable> {
+        let mut met: HashSet<String> = HashSet::new();
+        let mut seen: HashSet<Address> = [row.address.clone()].into();
+        let mut rows = vec![row.address.clone()];
+        let mut at = 0;
+        while at < rows.len() {
+            let own = rows[at].clone();
+            for root in std::iter::once(own.to_string()).chain(self.tagged(&own)) {
+                if met.contains(&root) {
+                    continue;
+                }
+                let expanded = expand(self, &root, Written::Declared, |address, hit| {
+                    met.insert(address.to_owned());
+                    if !hit.row.is_identity() && seen.insert(hit.row.address.clone()) {
+                        rows.push(hit.row.address.clone());
+                    }
+                });
+                if let Err(why) = expanded {
+                    return Some(why);
+                }
+            }
+            at += 1;
         }
-        self.known(row, Written::Declared, || self.unreasonable(row, Written::Declared).map(Problem::TooFar))
-            .is_none()
+        let sound = rows.into_iter().map(|address| ((address, Written::Declared), None));
+        self.known.borrow_mut().extend(sound);
+        None
     }
 
     /// Why a row that counted until then is left out for a stage. Looks only at the rows of the stage before.
@@ -121,15 +148,13 @@ impl Router<'_> {
     }
 
     fn closes_a_loop(&self, row: &Row<'_>) -> Option<Problem> {
-        let older = |other: &Row<'_>| other.rank() < row.rank();
+        let older = |other: &Row<'_>| self.rank(other) < self.rank(row);
         let search = |root: &str, kind| {
             Option::<Problem>::from(self.search(row, root, kind, Written::Declared, older))
         };
-        let own = row.address.as_str();
-        let tagged = tagged(&row.address);
-        search(own, Loop::Same).or_else(|| {
-            let tagged = tagged?;
-            search(&tagged, Loop::Same).or_else(|| search(&tagged, Loop::Growing))
+        search(row.address.as_str(), Loop::Same).or_else(|| {
+            self.tagged(&row.address)
+                .find_map(|tagged| search(&tagged, Loop::Same).or_else(|| search(&tagged, Loop::Growing)))
         })
     }
 
@@ -144,7 +169,19 @@ impl Router<'_> {
     /// Why Postfix would give up on mail for the row's address, without a tag or with one.
     fn unreasonable(&self, row: &Row<'_>, written: Written) -> Option<Unreasonable> {
         let give_up = |root: &str| expand(self, root, written, |_, _| {}).err();
-        give_up(row.address.as_str()).or_else(|| give_up(&tagged(&row.address)?))
+        give_up(row.address.as_str())
+            .or_else(|| self.tagged(&row.address).find_map(|tagged| give_up(&tagged)))
+    }
+
+    /// The address with tags that no row has, one for each delimiter: no address with dots like these can be declared. What
+    /// a catch-all or a row for a tagged address leads to gets no tag from there. Delimiters differ: `owner-...` is no
+    /// tagged address, while `owner+...` is.
+    fn tagged(&self, address: &Address) -> impl Iterator<Item = String> {
+        let (local_part, domain) = (address.local_part(), address.domain());
+        let tagged = self.delimiters().chars().map(move |delimiter| format!("{local_part}{delimiter}..."));
+        tagged
+            .filter(move |tagged| self.split(tagged).is_some_and(|(base, _)| base == local_part))
+            .map(move |tagged| format!("{tagged}@{domain}"))
     }
 
     /// Follows a row from one of its addresses over rows that `may_follow` admits until it comes back, nearest first.
@@ -197,14 +234,6 @@ enum Loop {
     Same,
     /// With a tag that grows each time, so that no address is met twice.
     Growing,
-}
-
-/// The address with a tag that no row has: no address with dots like these can be declared. What a catch-all or a row for
-/// a tagged address leads to gets no tag from there.
-fn tagged(address: &Address) -> Option<String> {
-    let (local_part, domain) = (address.local_part(), address.domain());
-    let takes_tags = !local_part.is_empty() && split_tag(local_part).is_none();
-    takes_tags.then(|| format!("{local_part}+...@{domain}"))
 }
 
 fn local_part(address: &str) -> &str {

@@ -5,8 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::problem::Problem;
-use crate::api::Address;
-use crate::api::address::split_tag;
+use crate::api::{Address, RecipientDelimiter};
 use crate::index::rows::Kind;
 use crate::index::{Claim, Index};
 use crate::object::ObjectName;
@@ -47,10 +46,9 @@ pub(super) struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Rows are ranked by the age of their objects; one for a tagged address is below all others, because a loop through
-    /// it is found from there only.
-    pub(super) fn rank(&self) -> (bool, &Claim) {
-        (split_tag(self.address.local_part()).is_some(), self.claim)
+    /// Whether it leads to its own address and to no other.
+    pub(super) fn is_identity(&self) -> bool {
+        matches!(self.targets[..], [target] if *target == self.address)
     }
 }
 
@@ -74,13 +72,33 @@ impl Hit<'_> {
 pub(super) struct Router<'a> {
     pub index: &'a Index,
     pub server: &'a ObjectName,
+    delimiter: Option<&'a RecipientDelimiter>,
     pub known: RefCell<HashMap<(Address, Written), Option<Problem>>>,
     pub look_ups: Cell<usize>,
 }
 
 impl<'a> Router<'a> {
     pub(super) fn new(index: &'a Index, server: &'a ObjectName) -> Self {
-        Self { index, server, known: RefCell::default(), look_ups: Cell::new(0) }
+        let delimiter = index.server(server).map(|server| &server.recipient_delimiter);
+        Self { index, server, delimiter, known: RefCell::default(), look_ups: Cell::new(0) }
+    }
+
+    /// A local part without its tag, and the tag.
+    pub(super) fn split<'b>(&self, local_part: &'b str) -> Option<(&'b str, &'b str)> {
+        self.delimiter?.split(local_part)
+    }
+
+    /// The characters that begin a tag.
+    pub(super) fn delimiters(&self) -> &'a str {
+        self.delimiter.map_or("", RecipientDelimiter::as_str)
+    }
+
+    /// Rows are ranked by the age of their objects; one for a tagged address is below all others, because a loop through
+    /// it is found from there only.
+    pub(super) fn rank<'b>(&self, row: &'b Row<'_>) -> (bool, &'b Claim) {
+        let may_extend =
+            |delimiter: &RecipientDelimiter| delimiter.may_extend_another(row.address.local_part());
+        (self.delimiter.is_some_and(may_extend), row.claim)
     }
 
     pub(super) fn serves(&self, domain: &str) -> bool {
@@ -136,7 +154,7 @@ impl<'a> Router<'a> {
         if !self.serves(domain) {
             return None;
         }
-        let tag = split_tag(local_part);
+        let tag = self.split(local_part);
         let target = self.alias_target(domain);
         for (local_part, tag) in std::iter::once((local_part, "")).chain(tag) {
             let own = self.written(local_part, domain, written).map(|row| (row, Via::Address));

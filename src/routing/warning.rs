@@ -92,10 +92,11 @@ impl<'a> Router<'a> {
     }
 
     fn why_no_row(&self, target: &Address) -> Fault {
-        let untagged = target.untagged();
+        let untagged = self.split(target.local_part()).map(|(untagged, _)| untagged);
+        let local_parts = [Some(target.local_part()), untagged];
         let domains = [Some(target.domain()), self.alias_target(target.domain())];
         let claim = domains.into_iter().flatten().find_map(|domain| {
-            [target, &untagged].into_iter().find_map(|address| self.winner(address.local_part(), domain))
+            local_parts.into_iter().flatten().find_map(|local_part| self.winner(local_part, domain))
         });
         match claim.map(|claim| &claim.object) {
             None => Fault::Undeclared,

@@ -175,16 +175,22 @@ fn mail_has_the_owner_that_its_domain_or_mailbox_names() {
     declare_domain("theta.example.org", "uid: 960, gid: 961");
     apply(&manifest("Mailbox", "max", "address: max@theta.example.org"));
     apply(&manifest("Mailbox", "moritz", "address: moritz@theta.example.org, uid: 970"));
+    apply(&manifest("Mailbox", "moritz-own", "address: moritz+own@theta.example.org"));
     await_true(LIMIT, "Postfix looks owners up", || {
         MYHOST.pod().postconf("virtual_uid_maps").contains("uid_maps.cf")
     });
     await_true(LIMIT, "the directories are there", || {
         MYHOST.pod().run("stat -c %u:%g /var/vmail/theta.example.org/moritz").trim() == "970:961"
     });
+    MYHOST.patch("{\"postfix\":{\"recipientDelimiter\":\"+-\"}}");
+    await_true(LIMIT, "a tag may begin with a dash", || code("moritz-tag@theta.example.org") == 250);
+    await_ready("mailbox/moritz-own");
     for (to, subject, owner) in [
         ("max@theta.example.org", "of-the-domain", "960:961 theta.example.org/max"),
         ("moritz@theta.example.org", "of-the-mailbox", "970:961 theta.example.org/moritz"),
         ("moritz+tag@theta.example.org", "of-the-mailbox-tagged", "970:961 theta.example.org/moritz"),
+        ("moritz-tag@theta.example.org", "of-the-mailbox-dashed", "970:961 theta.example.org/moritz"),
+        ("moritz+own@theta.example.org", "of-no-other-mailbox", "960:961 theta.example.org/moritz+own"),
         ("alfred@alpha.example.org", "of-the-server", "901:901 alpha.example.org/alfred"),
     ] {
         send(to, subject);
@@ -194,7 +200,8 @@ fn mail_has_the_owner_that_its_domain_or_mailbox_names() {
             })
         });
     }
-    must(&kubectl(&["delete", "mailbox", "max", "moritz", "--wait=false"]), "kubectl delete");
+    MYHOST.patch("{\"postfix\":{\"recipientDelimiter\":null}}");
+    must(&kubectl(&["delete", "mailbox", "max", "moritz", "moritz-own", "--wait=false"]), "kubectl delete");
     must(&kubectl(&["delete", "maildomain", "theta", "--wait=false"]), "kubectl delete");
 }
 

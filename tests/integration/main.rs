@@ -30,3 +30,4 @@ mod stateful;
 mod store;
 mod store_admins;
 mod store_faults;
+mod store_lookups;

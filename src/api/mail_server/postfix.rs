@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::SecretReference;
 use crate::api::quantity::ByteQuantity;
 
+/// What begins an extension where a `MailServer` says nothing of it.
+pub const DEFAULT_RECIPIENT_DELIMITER: &str = "+";
+
 /// The Postfix workload.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -78,6 +81,14 @@ pub struct RelayHost {
     /// Secret with the keys `username` and `password`. With it TLS is required. Without the Secret mail waits in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretReference>,
+}
+
+impl RelayHost {
+    /// The TCP port that mail is sent to.
+    #[must_use]
+    pub fn port(&self) -> i32 {
+        self.port.unwrap_or(25)
+    }
 }
 
 /// TLS for SMTP clients.

@@ -144,6 +144,50 @@ fn the_json_of_an_explanation() {
     );
 }
 
+/// `world()` behind a server with such a delimiter, and an alias that would be the tagged address of a disabled mailbox.
+fn delimited(delimiter: &str) -> Declared {
+    let mut world = world();
+    let postfix = json!({"recipientDelimiter": delimiter});
+    server(&mut world, &json!({"hostname": "myhost.example.org", "postfix": postfix}));
+    let spec = json!({"address": "off-list@gamma.example.org", "goto": ["cinder@gamma.example.org"]});
+    alias(&mut world, "off-list", &spec);
+    world
+}
+
+#[test]
+fn a_tag_begins_where_the_server_says() {
+    insta::assert_snapshot!("a_tag_after_a_dash", about(&delimited("-"), "hello-lists@alpha.example.org"));
+    insta::assert_snapshot!("no_tags", about(&delimited(""), "hello+lists@alpha.example.org"));
+    for (delimiter, address, words) in [
+        ("-", "cinder-tag@delta.example.org", "delivered to cinder-tag@gamma.example.org"),
+        ("-", "cinder+tag@delta.example.org", "delivered to ben@gamma.example.org"),
+        ("+-", "cinder+tag@delta.example.org", "delivered to cinder+tag@gamma.example.org"),
+        ("", "cinder+tag@delta.example.org", "delivered to ben@gamma.example.org"),
+        ("-", "off-tag@delta.example.org", "Recipient address rejected: mailbox disabled"),
+        ("", "off-tag@delta.example.org", "delivered to ben@gamma.example.org"),
+        ("-", "off-list@delta.example.org", "delivered to cinder@gamma.example.org"),
+        ("-", "owner-off@gamma.example.org", "delivered to ben@gamma.example.org"),
+    ] {
+        let told = about(&delimited(delimiter), address).to_string();
+        assert!(told.contains(words), "{delimiter}: {told}");
+    }
+}
+
+#[test]
+fn mail_for_others_goes_to_the_relay_host() {
+    let mut world = world();
+    let postfix = json!({"relayHost": {"host": "smtp.example.net", "port": 587}});
+    server(&mut world, &json!({"hostname": "myhost.example.org", "postfix": postfix}));
+    for (address, words) in [
+        ("alistair@gamma.example.org", "through the relay host smtp.example.net:587"),
+        ("anybody@spare.example.org", "through the relay host smtp.example.net:587, as a backup MX"),
+        ("carl@imap.example.org", "through the transport lmtp:inet:dovecot.mail.svc:24"),
+    ] {
+        let told = about(&world, address).to_string();
+        assert!(told.contains(words), "{told}");
+    }
+}
+
 #[test]
 fn verdicts_and_exit_codes() {
     let world = world();

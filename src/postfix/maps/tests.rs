@@ -155,6 +155,61 @@ fn owners_are_named_for_every_domain_where_one_names_its_own() {
 }
 
 #[test]
+fn a_mailbox_whose_address_is_anothers_with_a_tag_has_its_own_owner() {
+    let id = |key: &str, uid| Row::Id(IdRow { key: key.into(), uid, gid: 901 });
+    let maildir =
+        |name: &str, active| mailbox(&format!("{name}@alpha.example.org"), "alpha.example.org/x/", active);
+    let rows = [
+        domain("alpha.example.org", "virtual", false, true),
+        id("alpha.example.org", 950),
+        id("a@alpha.example.org", 970),
+        id("a+off@alpha.example.org", 980),
+        maildir("a", true),
+        maildir("a+b", true),
+        maildir("a-b.c", true),
+        maildir("ab", true),
+        maildir("a+off", false),
+    ];
+    let uids = [
+        ("@alpha.example.org", "950"),
+        ("a+b@alpha.example.org", "950"),
+        ("a-b.c@alpha.example.org", "950"),
+        ("a@alpha.example.org", "970"),
+    ];
+    assert_eq!(source(&rows, Map::Uid), pairs(&uids));
+    let off = [
+        domain("alpha.example.org", "virtual", false, true),
+        id("a@alpha.example.org", 970),
+        maildir("a", false),
+    ];
+    assert_eq!(source(&off, Map::Uid), pairs(&[("@alpha.example.org", "901")]), "main.cf names the table");
+}
+
+#[test]
+fn what_has_a_row_of_its_own_is_not_refused_for_a_mailbox_that_is_switched_off() {
+    let rows = [
+        alias_domain("delta.example.org", "alpha.example.org", true),
+        mailbox("bill@alpha.example.org", "alpha.example.org/bill/", false),
+        mailbox("bill-b@alpha.example.org", "alpha.example.org/bill-b/", true),
+        mailbox("bill+off@alpha.example.org", "alpha.example.org/off/", false),
+        alias("bill.b@alpha.example.org", "alfred@alpha.example.org", true),
+        alias("bill@delta.example.org", "alfred@alpha.example.org", true),
+        alias("billy@alpha.example.org", "alfred@alpha.example.org", true),
+    ];
+    let disabled = "550 5.1.1 mailbox disabled";
+    assert_eq!(
+        source(&rows, Map::Disabled),
+        pairs(&[
+            ("bill+off@alpha.example.org", disabled),
+            ("bill+off@delta.example.org", disabled),
+            ("bill-b@alpha.example.org", "DUNNO"),
+            ("bill.b@alpha.example.org", "DUNNO"),
+            ("bill@alpha.example.org", disabled),
+        ])
+    );
+}
+
+#[test]
 fn what_a_file_cant_hold_is_refused_and_nothing_of_it_is_written() {
     for (row, refusal) in [
         (mailbox("#bill@alpha.example.org", "alpha.example.org/bill/", true), Refusal::Comment),
