@@ -144,11 +144,11 @@ store_on() {
 	tier "database server $1 (Debian $2)" make_database "$@"
 	[ "$LAST_STATUS" -eq 0 ] || return 0
 	tier "integration tests: store on $1" env VMAIL_DATABASE_ROOT="$DATABASES/$1" \
-		"${LIMITED[@]}" cargo test --locked --test integration -- store:: store_admins:: postfixadmin:: store_faults:: stateful::
+		"${LIMITED[@]}" cargo test --locked --test integration -- store:: store_admins:: postfixadmin:: store_faults:: stateful:: queries::
 }
 
 needs_own_cluster() {
-	[[ "$1" =~ ^(api_server|files|load|mail|matrix|pod|replicas)$ ]]
+	[[ "$1" =~ ^(api_server|files|load|mail|matrix|pod|replicas|settings|tls_database)$ ]]
 }
 
 integration_modules() {

@@ -196,7 +196,7 @@ pub struct MailServerStatus {
     /// Managed rows that somebody else changed or removed, where `drift` is `Report`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drifted: Option<i64>,
-    /// How mailboxes are stored now; another `format` or `layout` waits to be confirmed.
+    /// How mailboxes are stored, since there was the first; another `format` or `layout` waits to be confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail_store: Option<StoredAs>,
     /// Hash of the configuration that is wanted.

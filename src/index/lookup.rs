@@ -136,12 +136,13 @@ impl Index {
         self.needs.get(server).copied().unwrap_or_default()
     }
 
-    /// The keys that `server` serves and whose objects name a transport or an owner.
+    /// The keys that `server` serves and whose objects name a transport or an owner, or are switched off.
     pub fn configured_keys<'a>(&'a self, server: &'a ObjectName) -> impl Iterator<Item = &'a Key> {
         self.configured.keys().filter(move |key| self.server_of(key.domain()) == Some(server))
     }
 
-    /// Whether a `MailDomain` that names `server` has a transport of its own: only then Postfix needs to look them up.
+    /// Whether a `MailDomain` that names `server` has a transport of its own or is switched off: only then Postfix needs to
+    /// look transports up.
     #[must_use]
     pub fn has_transports(&self, server: &ObjectName) -> bool {
         self.transports.get(server).is_some_and(|domains| *domains > 0)

@@ -46,9 +46,9 @@ pub struct Index {
     namespaces: Namespaces,
     alias_domains: Multimap<DomainName, (DomainName, ObjectName)>,
     targets: Targets,
-    /// How many domains with a transport of their own name a server.
+    /// How many domains that have to be in Postfix's table of transports name a server.
     transports: HashMap<ObjectName, usize>,
-    /// Keys whose objects are more than rows: Postfix's configuration depends on their transport or their owner.
+    /// Keys whose objects are more than rows: Postfix's configuration depends on their transport, their owner, or their being switched off.
     configured: Multimap<Key, ObjectName>,
     /// Catch-alls and disabled mailboxes: where a server has one, Postfix has to ask whether a recipient is disabled.
     guarded: Multimap<Key, ObjectName>,
@@ -142,10 +142,10 @@ impl Index {
             entry.add(domain.catch_all().local_part(), claim.clone());
         }
         entry.add_domain(claim);
-        if row.has_transport() {
+        if row.needs_transport() {
             *self.transports.entry(row.server.clone()).or_default() += 1;
         }
-        if row.has_transport() || row.ids.is_some() {
+        if row.needs_transport() || row.ids.is_some() {
             self.configured.insert(Key::Domain(domain.clone()), name.clone());
         }
         if !row.catch_all.is_empty() {
@@ -180,7 +180,7 @@ impl Index {
         let key = Key::Domain(row.domain.clone());
         self.configured.remove(&key, name);
         self.guarded.remove(&key, name);
-        if let Some(domains) = self.transports.get_mut(&row.server).filter(|_| row.has_transport()) {
+        if let Some(domains) = self.transports.get_mut(&row.server).filter(|_| row.needs_transport()) {
             *domains -= 1;
         }
         if let Some(target) = &row.alias_of {

@@ -269,10 +269,10 @@ pub struct DomainRow {
 }
 
 impl DomainRow {
-    /// Whether its mail takes another way than virtual(8).
+    /// Whether its mail takes another way than virtual(8), or none because the domain is switched off.
     #[must_use]
-    pub fn has_transport(&self) -> bool {
-        self.transport.as_deref().is_some_and(|transport| transport != VIRTUAL)
+    pub fn needs_transport(&self) -> bool {
+        !self.active || self.transport.as_deref().is_some_and(|transport| transport != VIRTUAL)
     }
 
     /// Whether its mail goes on to another mail server, which knows the domain's addresses better.

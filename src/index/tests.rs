@@ -144,3 +144,28 @@ fn keys_sort_a_domain_before_its_catch_all_and_addresses() {
     assert_eq!(keys.map(|key| key.as_str().to_owned()), ["a.org", "@a.org", "b@a.org", "b.org"]);
     assert_eq!(Key::from_row("ALL"), None);
 }
+
+#[test]
+fn transports_are_needed_while_a_domain_names_one_or_is_switched_off() {
+    let mut world = World::with_alpha();
+    let domain = |world: &mut World, extra: &serde_json::Value| {
+        let mut spec = json!({"serverRef": {"name": "myhost"}, "domain": "beta.example.org"});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        world.domain("mail", "beta", 2, spec);
+    };
+    for (extra, needed) in [
+        (json!({}), false),
+        (json!({"active": false}), true),
+        (json!({"active": false, "transport": "smtp:[mx.example.net]"}), true),
+        (json!({"transport": "smtp:[mx.example.net]"}), true),
+        (json!({"transport": "virtual"}), false),
+        (json!({"active": false}), true),
+    ] {
+        let before = world.index.needs_version(&myhost());
+        domain(&mut world, &extra);
+        assert_eq!(world.index.has_transports(&myhost()), needed, "{extra}");
+        assert!(world.index.needs_version(&myhost()) > before, "{extra}");
+    }
+    world.index.remove_domain(&ObjectName::new("mail", "beta"));
+    assert!(!world.index.has_transports(&myhost()));
+}

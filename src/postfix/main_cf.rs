@@ -158,7 +158,8 @@ fn lookups(text: &mut Parameters, tables: LookupTables, needs: &Needs) {
     text.fixed("virtual_mailbox_maps", table("mailbox_maps"));
     text.fixed("virtual_alias_maps", table("alias_maps"));
     text.fixed("relay_domains", table("relay_domains_maps"));
-    // It costs a query for each time that Postfix looks at a recipient.
+    // It costs a query for each time that Postfix looks at a recipient. A domain that is switched off needs it: it is in
+    // none of the classes above, and its mail would be relayed.
     if needs.transports {
         text.fixed("transport_maps", table("transport_maps"));
     }

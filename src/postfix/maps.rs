@@ -24,7 +24,7 @@ pub enum Map {
     Domains,
     /// Domains whose mail is only passed on: `relay_domains`.
     RelayDomains,
-    /// What delivers the mail of a domain: `transport_maps`.
+    /// What delivers the mail of a domain, or that nothing does while it is switched off: `transport_maps`.
     Transport,
     /// Path of a mailbox: `virtual_mailbox_maps`.
     Mailbox,
@@ -189,6 +189,9 @@ fn own_entry(row: &Row) -> Result<Vec<Entry>, Refusal> {
             }
             Ok(own)
         }
+        Row::Domain(DomainRow { domain, active: false, .. }) => {
+            Ok(vec![entry(Map::Transport, domain, SWITCHED_OFF)])
+        }
         Row::Mailbox(MailboxRow { username, maildir, active: true, .. }) => {
             check_path(maildir)?;
             Ok(vec![entry(Map::Mailbox, username, maildir)])
@@ -203,9 +206,13 @@ fn own_entry(row: &Row) -> Result<Vec<Entry>, Refusal> {
             let key = if key.contains('@') { key.clone() } else { format!("@{key}") };
             Ok(vec![entry(Map::Uid, &key, &uid.to_string()), entry(Map::Gid, &key, &gid.to_string())])
         }
-        Row::Domain(_) | Row::Alias(_) | Row::Admin(_) => Ok(Vec::new()),
+        Row::Alias(_) | Row::Admin(_) => Ok(Vec::new()),
     }
 }
+
+/// The transport of a domain that is switched off. Postfix calls it foreign, and would relay its mail: what aliases and
+/// trusted clients send there.
+const SWITCHED_OFF: &str = "error:5.1.2 domain is switched off";
 
 /// access(5)'s answer for a mailbox that is switched off.
 const DISABLED: &str = "550 5.1.1 mailbox disabled";

@@ -76,7 +76,7 @@ pub struct DatabaseEndpoint<'a> {
 pub struct Needs {
     /// All domains, each with its address class, in order.
     pub domains: Vec<String>,
-    /// Some domain has a transport of its own.
+    /// Some domain has a transport of its own, or is switched off.
     pub transports: bool,
     /// Some mailbox is disabled, or some domain has a catch-all.
     pub disabled: bool,

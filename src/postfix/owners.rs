@@ -49,16 +49,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::postfix::tests::hostile::hostile;
 
     proptest! {
         #[test]
-        fn a_list_is_read_as_it_was_written(paths in prop::collection::vec(".{0,20}", 0..5), uid in 1..i32::MAX) {
-            let owners: Vec<_> = paths.into_iter().map(|path| MailOwner { path, uid, gid: 901 }).collect();
-            if let Ok(text) = render(&[], &owners) {
-                prop_assert_eq!(parse(&text), owners.clone());
-                for owner in owners {
-                    prop_assert!(!owner.path.starts_with('/') && !owner.path.split('/').any(|name| name == ".."));
+        fn a_list_is_read_as_it_was_written(
+            paths in prop::collection::vec(prop_oneof![2 => "[a-z]{1,9}/([a-z@.+ ]{1,9}/?)?", 3 => hostile()], 1..5),
+            uid in 1..i32::MAX,
+            gid in 1..i32::MAX,
+        ) {
+            let owners: Vec<_> = paths.iter().map(|path| MailOwner { path: path.clone(), uid, gid }).collect();
+            let is_bad = |path: &String| {
+                let names = path.trim_end_matches('/').split('/').collect::<Vec<_>>();
+                names.len() > 2 || path.contains(char::is_control) || names.iter().any(|name| name.is_empty() || name.starts_with('.'))
+            };
+            match render(&[], &owners) {
+                Ok(text) => {
+                    prop_assert!(!paths.iter().any(is_bad), "{paths:?} are taken");
+                    prop_assert_eq!(text.split_terminator('\n').count(), owners.len());
+                    prop_assert_eq!(parse(&text), owners);
                 }
+                Err(_) => prop_assert!(paths.iter().any(is_bad), "{paths:?} are refused"),
+            }
+        }
+
+        /// An agent reads what it is given.
+        #[test]
+        fn no_line_leads_out_of_the_mail_store(text in hostile()) {
+            for owner in parse(&format!("901 901 {text}\n")) {
+                prop_assert!(!owner.path.starts_with('/') && !owner.path.split('/').any(|name| name == ".."), "{owner:?}");
             }
         }
     }

@@ -26,10 +26,12 @@ pub(super) const ALL: [(&str, &str); 6] = [
         "relay_domains_maps.cf",
         "SELECT domain FROM {p}domain WHERE domain = '%s' AND backupmx = 1 AND active = 1",
     ),
-    // Keys without an address, and the parents of a domain, have no answer.
+    // Keys without an address, and the parents of a domain, have no answer. One that is switched off is in no class of
+    // Postfix's: without an answer its mail would leave for the domain's MX hosts or the relay host.
     (
         "transport_maps.cf",
-        "SELECT transport FROM {p}domain WHERE domain = '%d' AND transport NOT IN ('', 'virtual') AND active = 1",
+        "SELECT CASE active WHEN 0 THEN 'error:5.1.2 domain is switched off' ELSE transport END FROM {p}domain \
+         WHERE domain = '%d' AND (active = 0 OR transport NOT IN ('', 'virtual'))",
     ),
     ("mailbox_maps.cf", "SELECT maildir FROM {p}mailbox WHERE username = '%s' AND active = 1"),
     // An address's own row, else that of the same local part, or of the catch-all, in the domain that its domain is an
@@ -68,7 +70,7 @@ pub(super) fn id(column: &str, otherwise: i32) -> String {
     )
 }
 
-const HOST_RULE: &str = "write a host name or IPv4 address, as in db.example.org";
+const HOST_RULE: &str = "write a host name or IPv4 address, as in db.example.org, not localhost";
 const PREFIX_RULE: &str = "write a prefix of letters, digits and _";
 const DATABASE_RULE: &str = "write a name of letters, digits, _ and -";
 
@@ -96,7 +98,10 @@ pub(super) fn render(query: &str, database: &DatabaseEndpoint<'_>) -> Result<Str
 
 fn host(host: &str) -> Result<&str, Error> {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'.' || c == b'-';
-    let usable = host.starts_with(|c: char| c.is_ascii_alphanumeric()) && host.bytes().all(allowed);
+    // The client library takes localhost for a socket of its own, whatever the port says.
+    let is_socket = host.eq_ignore_ascii_case("localhost");
+    let usable =
+        host.starts_with(|c: char| c.is_ascii_alphanumeric()) && host.bytes().all(allowed) && !is_socket;
     if usable { Ok(host) } else { Err(Error::new("database.external.host", HOST_RULE)) }
 }
 

@@ -1,8 +1,8 @@
-use proptest::collection::{btree_map, vec};
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+
+pub(super) mod hostile;
 
 const DATABASE: DatabaseEndpoint<'_> = DatabaseEndpoint {
     host: "myhost-database.mail.svc",
@@ -76,6 +76,28 @@ fn a_server_with_every_field() {
         },
     });
     insta::assert_snapshot!("main_cf_with_every_field", file(value, MAIN_CF));
+}
+
+/// What is asked only where something is declared for it.
+#[test]
+fn a_server_with_every_look_up_in_the_database() {
+    let needs = Needs {
+        transports: true,
+        disabled: true,
+        owners: vec![MailOwner { path: "alpha.example.org/".to_owned(), uid: 950, gid: 951 }],
+        ..Needs::default()
+    };
+    for tables in ["proxy:mysql", "mysql"] {
+        let spec = spec(json!({"hostname": "myhost.example.org", "lookupTables": tables}));
+        let config = render(&ObjectName::new("mail", "myhost"), &spec, Some(&DATABASE), &needs).unwrap();
+        let plain =
+            render(&ObjectName::new("mail", "myhost"), &spec, Some(&DATABASE), &Needs::default()).unwrap();
+        let plain = parameters(&plain.files[MAIN_CF]);
+        let more = parameters(&config.files[MAIN_CF]).into_iter().filter(|line| !plain.contains(line));
+        let more: Vec<_> = more.map(|(name, value)| format!("{name} = {value}")).collect();
+        insta::assert_snapshot!(format!("every_look_up_{}", tables.replace(':', "_")), more.join("\n"));
+        assert_eq!(config.files[owners::FILE], "950 951 alpha.example.org/\n");
+    }
 }
 
 #[test]
@@ -194,30 +216,6 @@ fn a_password_is_not_sent_without_tls() {
     assert!(level("secure").unwrap().files[MAIN_CF].contains("\nsmtp_tls_security_level = secure\n"));
 }
 
-/// What an attacker would try, and anything else.
-fn hostile() -> impl Strategy<Value = String> {
-    let piece = prop_oneof![
-        Just("\n".to_owned()),
-        Just("\r\n".to_owned()),
-        Just("\n ".to_owned()),
-        Just("\0".to_owned()),
-        Just("$".to_owned()),
-        Just("${mynetworks}".to_owned()),
-        Just("#".to_owned()),
-        Just(" ".to_owned()),
-        Just("\u{2028}".to_owned()),
-        Just("\u{85}".to_owned()),
-        Just("/..".to_owned()),
-        Just("/srv/mail".to_owned()),
-        Just("10.0.0.0/8".to_owned()),
-        Just("mynetworks = 0.0.0.0/0".to_owned()),
-        Just("query = SELECT 1".to_owned()),
-        "[a-z0-9._-]{1,8}",
-        any::<String>(),
-    ];
-    vec(piece, 0..5).prop_map(|pieces| pieces.concat())
-}
-
 #[test]
 fn transports_are_looked_up_only_where_a_domain_has_one() {
     let spec = spec(json!({"hostname": "myhost.example.org"}));
@@ -244,6 +242,17 @@ fn disabled_mailboxes_are_looked_up_only_where_there_may_be_one() {
 }
 
 #[test]
+fn a_database_host_that_is_a_socket_is_refused() {
+    for host in ["localhost", "LocalHost"] {
+        let database = DatabaseEndpoint { host, ..DATABASE };
+        let error = rendered(json!({"hostname": "myhost.example.org"}), &database).unwrap_err();
+        assert_eq!(error.field, "database.external.host");
+    }
+    let database = DatabaseEndpoint { host: "localhost.example.org", ..DATABASE };
+    assert!(rendered(json!({"hostname": "myhost.example.org"}), &database).is_ok());
+}
+
+#[test]
 fn a_prefix_stands_before_the_name_of_every_table() {
     let database = DatabaseEndpoint { table_prefix: "pfa_", ..DATABASE };
     let needs = Needs {
@@ -258,77 +267,6 @@ fn a_prefix_stands_before_the_name_of_every_table() {
             |(word, name): &(&str, &str)| ["FROM", "JOIN"].contains(word) && !name.starts_with('(');
         let named: Vec<_> = tables.filter(is_table).map(|(_, name)| name).collect();
         assert!(!named.is_empty() && named.iter().all(|name| name.starts_with("pfa_")), "{file}: {text}");
-    }
-    let hostile = DatabaseEndpoint { table_prefix: "x; DROP TABLE ", ..DATABASE };
-    assert!(rendered(json!({"hostname": "myhost.example.org"}), &hostile).is_err());
-}
-
-proptest! {
-    #[test]
-    fn no_banner_and_no_relay_host_adds_a_line(banner in hostile(), host in hostile()) {
-        for (postfix, parameter) in
-            [(json!({"banner": banner}), "smtpd_banner"), (json!({"relayHost": {"host": host}}), "relayhost")]
-        {
-            let value = json!({"hostname": "myhost.example.org", "postfix": postfix});
-            let Ok(config) = rendered(value, &DATABASE) else { continue };
-            let ours = file(json!({"hostname": "myhost.example.org"}), MAIN_CF);
-            let mut lines = parameters(&config.files[MAIN_CF]);
-            lines.retain(|(name, _)| *name != parameter);
-            prop_assert_eq!(lines, parameters(&ours));
-        }
-    }
-
-    #[test]
-    fn no_value_adds_a_line_to_main_cf(
-        path in proptest::option::of(hostile()),
-        networks in vec(hostile(), 0..3),
-        user in btree_map(prop_oneof!["[a-z][a-z0-9_]{0,20}", hostile()], hostile(), 0..3),
-        object in prop_oneof![Just("myhost".to_owned()), hostile()],
-        delimiter in proptest::option::of(hostile()),
-    ) {
-        let spec = spec(json!({
-            "hostname": "myhost.example.org",
-            "mailStore": {"path": path},
-            "postfix": {"trustedNetworks": networks, "recipientDelimiter": delimiter, "parameters": user},
-        }));
-        let Ok(config) = render(&ObjectName::new("mail", &object), &spec, Some(&DATABASE), &Needs::default()) else { return Ok(()) };
-        let main = &config.files[MAIN_CF];
-        let lines = parameters(main);
-
-        let ours = file(json!({"hostname": "myhost.example.org"}), MAIN_CF);
-        let mut names: Vec<_> = parameters(&ours).into_iter().map(|(name, _)| name).collect();
-        names.retain(|name| !user.contains_key(*name));
-        names.extend(user.keys().map(String::as_str));
-        prop_assert_eq!(lines.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
-
-        for (name, value) in &user {
-            prop_assert!(lines.contains(&(name, value.trim())));
-        }
-        let others = |(name, value): &&(&str, &str)| !user.contains_key(*name) && value.contains('$');
-        prop_assert_eq!(lines.iter().filter(others).count(), parameters(&ours).iter().filter(others).count());
-        prop_assert!(!main.contains(|c: char| c.is_control() && c != '\n'));
-        let base = lines.iter().find(|(name, _)| *name == "virtual_mailbox_base").map(|(_, path)| *path);
-        prop_assert!(base.is_some_and(|path| path.starts_with('/') && !path.contains("..")));
-    }
-
-    #[test]
-    fn no_value_adds_a_line_to_a_query(host in hostile(), name in hostile()) {
-        let database = DatabaseEndpoint { host: &host, name: &name, ..DATABASE };
-        let Ok(config) = rendered(json!({"hostname": "myhost.example.org"}), &database) else { return Ok(()) };
-        for (file, query) in queries::ALL {
-            let query = query.replace("{p}", "");
-            let hosts = format!("{host}:3306 {host}:3306");
-            prop_assert_eq!(
-                parameters(&config.files[file]),
-                [
-                    ("query", query.as_str()),
-                    ("hosts", hosts.as_str()),
-                    ("retry_interval", "1"),
-                    ("option_file", "/run/vmail/postfix/mysql.cnf"),
-                    ("dbname", name.as_str()),
-                ]
-            );
-        }
     }
 }
 

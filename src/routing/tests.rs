@@ -331,6 +331,7 @@ fn targets_that_would_bounce_are_told() {
     let mut world = World::with_alpha();
     domain(&mut world, "off.example.org", &json!({"active": false}));
     domain(&mut world, "backup.example.org", &json!({"backupMX": true}));
+    domain(&mut world, "no-backup.example.org", &json!({"backupMX": true, "active": false}));
     domain(&mut world, "all.example.org", &json!({"catchAll": ["z@elsewhere.org"]}));
     mailbox(&mut world, 2, "on@alpha.example.org", &json!({}));
     mailbox(&mut world, 2, "off@alpha.example.org", &json!({"active": false}));
@@ -352,6 +353,7 @@ fn targets_that_would_bounce_are_told() {
         ("old@alpha.example.org", Some(Reason::DisabledMailbox)),
         ("x@off.example.org", Some(Reason::DisabledMailbox)),
         ("nobody@off.example.org", Some(Reason::DisabledMailbox)),
+        ("nobody@no-backup.example.org", Some(Reason::DisabledMailbox)),
     ] {
         alias(&mut world, 3, "info@alpha.example.org", &[target]);
         assert_eq!(told(&world, "info@alpha.example.org"), (Reason::Synced, warning), "{target}");

@@ -72,8 +72,8 @@ impl<'a> Router<'a> {
         let (_, domain) = self.index.holder(target.domain()).filter(|_| self.serves(target.domain()))?;
         match self.look_up(target.as_str(), written) {
             Some(hit) => self.fault_of_row(target, &hit),
-            None if domain.is_relayed() => None,
             None if !domain.active => Some(Fault::Disabled),
+            None if domain.is_relayed() => None,
             None => Some(self.why_no_row(target)),
         }
     }

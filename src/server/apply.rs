@@ -44,7 +44,7 @@ pub(super) async fn bounded<T>(
 }
 
 /// What became of a request, where an object that is gone is as good as one that was written or deleted.
-fn unless_gone<T>(result: Result<T, Error>) -> Result<(), Error> {
+pub(super) fn unless_gone<T>(result: Result<T, Error>) -> Result<(), Error> {
     match result {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
@@ -345,7 +345,7 @@ async fn restart(client: &Client, pod: &Pod) -> Result<(), Error> {
     Ok(())
 }
 
-fn patch_parameters() -> PatchParams {
+pub(super) fn patch_parameters() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 

@@ -16,6 +16,7 @@ pub mod credentials;
 pub mod database;
 pub mod drain;
 mod error;
+mod mail_claim;
 pub mod pods;
 pub mod status;
 pub mod validate;
@@ -215,6 +216,9 @@ async fn reconcile(
     if server.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    if mail_claim::adopt(server, &context).await? {
+        return Ok(Action::await_change());
+    }
     // The objects are large: pinned, they don't lie on the stack of every task.
     let made = Box::pin(make(server, &context)).await;
     let mut next = status::RESYNC;
@@ -258,6 +262,7 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let objects = build::build(&validated, &config, accounts.as_ref());
     let tables_first = tables_first(&validated, context).await?;
     Box::pin(apply::apply(&context.client, &validated, objects, tables_first)).await?;
+    mail_claim::keep(server, &validated, &context.client).await?;
     apply::ask_to_leave(&context.client, &validated.name, &pods, wanted).await?;
     if !tables_first {
         apply::touch(&context.client, &pods, &config.hash).await?;
@@ -351,15 +356,23 @@ async fn update_status(
     if server.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    let api = Api::<MailServer>::namespaced(context.client.clone(), &server.namespace().unwrap_or_default());
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let patch = json!({"status": status});
-    bounded("status", api.patch_status(&server.name_any(), &parameters, &Patch::Merge(&patch))).await?;
+    patch_status(server, context, &json!({"status": status})).await?;
     if let Some(event) = status::event(server.status.as_ref(), &status) {
         let reference = server.object_ref(&());
         if let Err(error) = bounded("event", context.recorder.publish(&event, &reference)).await {
             tracing::warn!(server = %ObjectName::of(server), %error, "event not published");
         }
     }
+    Ok(())
+}
+
+async fn patch_status(
+    server: &MailServer,
+    context: &Context,
+    patch: &serde_json::Value,
+) -> Result<(), Error> {
+    let api = Api::<MailServer>::namespaced(context.client.clone(), &server.namespace().unwrap_or_default());
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    bounded("status", api.patch_status(&server.name_any(), &parameters, &Patch::Merge(patch))).await?;
     Ok(())
 }

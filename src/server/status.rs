@@ -12,7 +12,7 @@ use super::build::{SMTP_PORT, names};
 use super::pods::PodState;
 use crate::api::mail_server::ReplicaStatus;
 use crate::api::{MailServer, MailServerStatus, Reason, condition};
-use crate::index::stored_as::stored_as;
+use crate::index::stored_as::recorded;
 use crate::object::ObjectName;
 use crate::report::{Finding, ServerReport};
 
@@ -77,6 +77,7 @@ pub fn status(server: &MailServer, observed: Observed, now: Timestamp) -> MailSe
     let counts = observed.report.as_ref().map(|report| report.counts);
     let drifted = observed.report.as_ref().and_then(|report| i64::try_from(report.drifted).ok());
     let previous = server.status.as_ref();
+    let mailboxes = counts.map(|counts| counts.mailboxes).or(previous.and_then(|status| status.mailboxes));
     let conditions = Conditions {
         generation: server.metadata.generation.unwrap_or_default(),
         previous: previous.map_or(&[], |status| &status.conditions),
@@ -96,10 +97,10 @@ pub fn status(server: &MailServer, observed: Observed, now: Timestamp) -> MailSe
         conditions: conditions.all(&observed, &endpoint),
         endpoint: Some(endpoint),
         domains: counts.map(|counts| counts.domains).or(previous.and_then(|status| status.domains)),
-        mailboxes: counts.map(|counts| counts.mailboxes).or(previous.and_then(|status| status.mailboxes)),
+        mailboxes,
         aliases: counts.map(|counts| counts.aliases).or(previous.and_then(|status| status.aliases)),
         drifted: drifted.or(previous.and_then(|status| status.drifted)),
-        mail_store: Some(stored_as(server)),
+        mail_store: recorded(server, mailboxes),
         config_hash: observed.config_hash.or_else(|| previous.and_then(|status| status.config_hash.clone())),
     }
 }

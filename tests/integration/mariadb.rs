@@ -16,6 +16,7 @@ use vmail_operator::store::Access;
 pub struct MariaDb {
     server: Child,
     program: Program,
+    address: &'static str,
     port: u16,
     directory: TempDir,
 }
@@ -80,14 +81,15 @@ impl Program {
         std::fs::write(directory.join("init.sql"), root.replace("; ", ";\n")).unwrap();
     }
 
-    fn spawn(&self, directory: &Path, port: u16) -> Child {
+    fn spawn(&self, directory: &Path, address: &str, port: u16) -> Child {
         let file = |name: &str| self.inside(&directory.join(name));
         let mut command = self.command(if self.is_mysql() { "mysqld" } else { "mariadbd" });
         if self.is_mysql() {
             command.args(["--mysqlx=0", &format!("--init-file={}", file("init.sql"))]);
         }
         command
-            .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2"])
+            .arg(format!("--bind-address={address}"))
+            .args(["--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2"])
             .arg("--sql-mode=STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY")
             .arg(format!("--datadir={}", file("data")))
             .arg(format!("--tmpdir={}", file("data")))
@@ -119,12 +121,22 @@ impl MariaDb {
 
     /// A server of this test's own, to be mistreated.
     pub fn start() -> Self {
+        Self::start_at("127.0.0.1", "IP:127.0.0.1")
+    }
+
+    /// One that pods reach too, with a certificate for `name`.
+    pub fn start_for_pods(name: &str) -> Self {
+        Self::start_at("0.0.0.0", &format!("DNS:{name}"))
+    }
+
+    fn start_at(address: &'static str, certified: &str) -> Self {
         let program = Program::chosen();
         let directory = program.directory();
         program.install(directory.path());
-        certificates(directory.path());
+        certificates(directory.path(), certified);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { server: program.spawn(directory.path(), port), program, port, directory };
+        let server = program.spawn(directory.path(), address, port);
+        let server = Self { server, program, address, port, directory };
         server.wait();
         server
     }
@@ -150,7 +162,7 @@ impl MariaDb {
 
     /// Starts a stopped server again on the same data.
     pub fn restart(&mut self) {
-        self.server = self.program.spawn(self.directory.path(), self.port);
+        self.server = self.program.spawn(self.directory.path(), self.address, self.port);
         self.wait();
     }
 
@@ -199,13 +211,13 @@ impl Drop for MariaDb {
     }
 }
 
-/// An authority, and a certificate of it for 127.0.0.1.
-fn certificates(directory: &Path) {
+/// An authority, and a certificate of it for `name`, as OpenSSL writes alternative names.
+fn certificates(directory: &Path, name: &str) {
     let script = "
         openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=authority
         openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=database
-        printf 'subjectAltName=IP:127.0.0.1' >san
+        printf 'subjectAltName=%s' \"$1\" >san
         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out server.crt";
-    let made = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();
+    let made = Command::new("sh").args(["-ec", script, "sh", name]).current_dir(directory).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }

@@ -21,7 +21,7 @@ const MAILBOXES: [&str; 9] = [
 ];
 
 /// An address and the mailboxes that have its mail in the end.
-const ALIASES: [(&str, &[&str]); 7] = [
+const ALIASES: [(&str, &[&str]); 11] = [
     ("info@alpha", &["alfred@alpha"]),
     ("hello@alpha", &["alfred@alpha"]),
     ("team@beta", &["bob@alpha", "bill@beta", "ben@gamma"]),
@@ -29,7 +29,21 @@ const ALIASES: [(&str, &[&str]); 7] = [
     ("charlie@delta", &["charlie@alpha"]),
     ("hello@delta", &["alfred@alpha"]),
     ("Bob+Tag@Alpha", &["bob@alpha"]),
+    // Beside a catch-all: a tagged address is its mailbox's, an alias that is switched off is nobody's.
+    ("cinder+tag@gamma", &["cinder@gamma"]),
+    ("old@gamma", &["ben@gamma"]),
+    ("cinder+tag@epsilon", &["cinder@gamma"]),
+    ("whoever@epsilon", &["ben@gamma"]),
 ];
+
+/// Beside a catch-all, under its domain and under an alias of that.
+const SWITCHED_OFF: [&str; 3] = ["off@gamma", "off+tag@gamma", "off@epsilon"];
+
+/// Its target's domain is switched off.
+const GHOST: &str = "ghost@alpha";
+
+/// Owned by another than the mail that was in its domain before.
+const DORA: &str = "dora@beta";
 
 /// One target outside, for a relay host that doesn't answer.
 const FRIEND: &str = "friend@alpha";
@@ -41,13 +55,26 @@ struct Variant {
     server: Server,
     layout: &'static str,
     format: &'static str,
+    /// The first look-up type with which a mailbox names its owner.
+    owners_with: &'static str,
+}
+
+impl Variant {
+    const fn new(
+        server: &'static str,
+        layout: &'static str,
+        format: &'static str,
+        owners_with: &'static str,
+    ) -> Self {
+        Self { server: Server(server), layout, format, owners_with }
+    }
 }
 
 const VARIANTS: [Variant; 4] = [
-    Variant { server: Server("user-maildir"), layout: "LocalPart", format: "Maildir" },
-    Variant { server: Server("user-mbox"), layout: "LocalPart", format: "Mbox" },
-    Variant { server: Server("address-maildir"), layout: "Address", format: "Maildir" },
-    Variant { server: Server("address-mbox"), layout: "Address", format: "Mbox" },
+    Variant::new("user-maildir", "LocalPart", "Maildir", "mysql"),
+    Variant::new("user-mbox", "LocalPart", "Mbox", "lmdb"),
+    Variant::new("address-maildir", "Address", "Maildir", "hash"),
+    Variant::new("address-mbox", "Address", "Mbox", "proxy:mysql"),
 ];
 
 #[test]
@@ -74,7 +101,7 @@ impl Variant {
     }
 
     fn manifests(&self) -> String {
-        let Self { server: Server(name), layout, format } = self;
+        let Self { server: Server(name), layout, format, .. } = self;
         let spec = format!(
             "hostname: {name}.example.org, mailStore: {{layout: {layout}, format: {format}}}, \
              postfix: {{relayHost: {{host: 127.0.0.1, port: 2599}}}}"
@@ -85,6 +112,8 @@ impl Variant {
             ("beta", String::new()),
             ("gamma", format!("catchAll: [{}]", self.full("ben@gamma"))),
             ("delta", format!("aliasOf: {}", self.full("alpha"))),
+            ("epsilon", format!("aliasOf: {}", self.full("gamma"))),
+            ("gone", "active: false".to_owned()),
             ("later", "transport: 'lmtp:inet:127.0.0.1:2598'".to_owned()),
         ] {
             let spec = format!("serverRef: {{name: {name}}}, domain: {}, {extra}", self.full(domain));
@@ -98,11 +127,19 @@ impl Variant {
             };
             text += &self.object("Mailbox", user, &format!("address: {}{forward}", self.full(address)));
         }
+        let off = format!("address: {}, active: false", self.full("off@gamma"));
+        text += &self.object("Mailbox", "off", &off);
+        for domain in ["beta", "gamma"] {
+            let old = self.full(&format!("old@{domain}"));
+            let spec = format!("address: {old}, goto: [{}], active: false", self.full("alfred@alpha"));
+            text += &self.object("MailAlias", &format!("old-{domain}"), &spec);
+        }
         for (address, goto) in [
             ("info@alpha", self.full("alfred@alpha")),
             ("hello@alpha", self.full("info@alpha")),
             ("team@beta", ["bob@alpha", "bill@beta", "ben@gamma"].map(|to| self.full(to)).join(", ")),
             (FRIEND, "friend@elsewhere.example.net".to_owned()),
+            (GHOST, self.full("somebody@gone")),
         ] {
             let user = address.split('@').next().unwrap();
             let spec = format!("address: {}, goto: [{goto}]", self.full(address));
@@ -115,10 +152,16 @@ impl Variant {
         self.server.await_ready();
         await_true(LIMIT, "the last alias is accepted", || self.code(FRIEND) == 250);
         self.send(LATE, "kept");
+        let mut has_owners = false;
         for (number, type_) in TYPES.into_iter().enumerate() {
             self.server.switch_to(type_);
             self.refuses_what_is_not_declared(type_);
-            self.delivers(type_);
+            if type_ == self.owners_with {
+                has_owners = true;
+                self.declare_owner();
+            }
+            self.delivers(type_, has_owners);
+            self.bounces_what_is_for_a_domain_that_is_switched_off(type_, number + 1);
             self.send(FRIEND, "relayed");
             let waiting =
                 |to: &str, count| self.queue().matches(&format!("\"address\": \"{to}\"")).count() == count;
@@ -131,17 +174,45 @@ impl Variant {
     }
 
     fn refuses_what_is_not_declared(&self, type_: &str) {
-        for (to, code) in [("nobody@alpha", 550), ("nobody@delta", 550), ("nobody@elsewhere", 554)] {
+        let undeclared = ["nobody@alpha", "nobody@delta", "old@beta"].into_iter().chain(SWITCHED_OFF);
+        let foreign = ["nobody@elsewhere", "somebody@gone"].map(|to| (to, 554));
+        for (to, code) in undeclared.map(|to| (to, 550)).chain(foreign) {
             assert_eq!(self.code(to), code, "{}, {type_}: {to}", self.server.0);
         }
     }
 
-    fn delivers(&self, type_: &str) {
+    /// The directory of its domain is there, and belongs to whom virtual(8) made it for.
+    fn declare_owner(&self) {
+        self.send("bill@beta", "before");
+        let domain = self.full("@beta").replace('@', "");
+        await_true(LIMIT, &format!("{}: {domain} has mail", self.server.0), || {
+            self.store().iter().any(|line| line.contains(&domain) && line.ends_with(" before"))
+        });
+        let owner = self.server.pod().run(&format!("stat -c %u /var/vmail/{domain}"));
+        assert_eq!(owner.trim(), "901", "{}: the directory is the first owner's", self.server.0);
+        apply(&self.object("Mailbox", "dora", &format!("address: {}, uid: 970, gid: 971", self.full(DORA))));
+        await_true(LIMIT, &format!("{}: owners are looked up", self.server.0), || {
+            self.server.pod().postconf("virtual_uid_maps").contains("/uid_maps")
+        });
+        await_true(LIMIT, &format!("{}: {DORA} is accepted", self.server.0), || self.code(DORA) == 250);
+    }
+
+    /// The relay host doesn't answer, so whatever leaves is in the queue: nothing but the notices to the sender.
+    fn bounces_what_is_for_a_domain_that_is_switched_off(&self, type_: &str, times: usize) {
+        self.send(GHOST, "for-nobody");
+        await_true(LIMIT, &format!("{}, {type_}: the sender is told", self.server.0), || {
+            self.queue().matches("\"address\": \"samt@example.net\"").count() == times
+        });
+        assert!(!self.queue().contains("somebody@gone"), "{}, {type_}: it is not relayed", self.server.0);
+    }
+
+    fn delivers(&self, type_: &str, has_owners: bool) {
         let mut expected = BTreeSet::new();
         let own = MAILBOXES.into_iter().map(|mailbox| match mailbox {
             "auntie@beta" => (mailbox, vec![mailbox, "alistair@gamma"]),
             _ => (mailbox, vec![mailbox]),
         });
+        let own = own.chain(has_owners.then(|| (DORA, vec![DORA])));
         let aliases = ALIASES.into_iter().map(|(address, mailboxes)| (address, mailboxes.to_vec()));
         for (number, (to, mailboxes)) in own.chain(aliases).enumerate() {
             let subject = format!("{}-{number}", type_.replace(':', "-"));
@@ -183,8 +254,9 @@ impl Variant {
         let tag = to.split_once('@').and_then(|(user, _)| user.split_once('+'));
         let delivered =
             tag.map_or_else(|| address.clone(), |(_, tag)| address.replace('@', &format!("+{tag}@")));
+        let owner = if mailbox == DORA { "970:971" } else { "901:901" };
         format!(
-            "901:901 600 {domain}/{user}{directory} <samt@example.net> {} {delivered} {subject}",
+            "{owner} 600 {domain}/{user}{directory} <samt@example.net> {} {delivered} {subject}",
             self.full(to)
         )
     }
@@ -199,7 +271,7 @@ impl Variant {
     }
 
     fn queue(&self) -> String {
-        self.server.pod().run("postqueue -c /run/vmail/postfix -j")
+        self.server.pod().queue()
     }
 
     /// The pod is made anew between a database and files: asks until somebody answers.

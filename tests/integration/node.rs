@@ -1,5 +1,7 @@
 //! The real node: kubectl and helm as people run them, the operator from its chart, and mail servers by name.
 
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -185,6 +187,26 @@ impl Pod {
         self.run(&format!("postconf -c /run/vmail/postfix -h {parameter}")).trim().to_owned()
     }
 
+    /// Postfix's queue, a line of JSON for each message.
+    pub fn queue(self) -> String {
+        self.run("postqueue -c /run/vmail/postfix -j")
+    }
+
+    /// What Postfix and the agent logged since the container started.
+    pub fn log(self) -> String {
+        said(&kubectl(&["logs", &self.name(), "-c", "postfix"]))
+    }
+
+    /// Everything that the agent answers at `/metrics`; empty where it doesn't.
+    pub fn metrics(self) -> String {
+        let mut text = String::new();
+        if let Ok(mut stream) = TcpStream::connect(self.address().replace(":25", ":8080")) {
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let _ = stream.read_to_string(&mut text);
+        }
+        text
+    }
+
     /// Lines `owner:group path subject` of every message in maildirs below `base`.
     pub fn store(self, base: &str) -> Vec<String> {
         let script = format!(
@@ -264,4 +286,11 @@ pub fn send_to(address: impl Fn() -> String, to: &str, subject: &str) {
             result => result.is_ok(),
         }
     });
+}
+
+/// The address that this process has for a pod: as its client, and as a server that the pod connects to.
+pub fn our_address(pod: Pod) -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect(pod.address()).unwrap();
+    socket.local_addr().unwrap().ip()
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -70,6 +70,64 @@ async fn another_layout_waits_until_somebody_says_that_the_mail_is_taken_care_of
         bed.rows(&mariadb, &at(&format!("{name}@alpha.example.org")), 1).await;
     }
     bed.says::<MailServer>("myhost", "ConfigValid", "Ready").await;
+}
+
+/// Mail is there when its mailboxes and its server are gone, and is out of sight as soon as another server looks elsewhere.
+#[tokio::test]
+async fn the_claim_of_the_mail_remembers_its_layout_without_mailboxes_and_without_a_server() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("kept_layout", &mariadb).await;
+    // Before the first mailbox nothing waits.
+    for layout in ["Address", "LocalPart"] {
+        bed.change::<MailServer>("myhost", json!({"mailStore": {"layout": layout}})).await;
+    }
+    bed.domain().await;
+    bed.mailboxes(0..1).await;
+    let at = |maildir: &str| format!("mailbox WHERE maildir = 'alpha.example.org/{maildir}/'");
+    bed.rows(&mariadb, &at("u0"), 1).await;
+    let said = || async {
+        let claim = bed.api::<PersistentVolumeClaim>().get_opt("myhost-mail").await.unwrap();
+        claim.and_then(|claim| claim.annotations().get("vmail.dev/mail-store").cloned())
+    };
+    eventually(LIMIT, "the claim says how its mail is stored", || async {
+        said().await.as_deref() == Some("Maildir/LocalPart")
+    })
+    .await;
+
+    bed.delete::<Mailbox>("u0").await;
+    bed.rows(&mariadb, "mailbox", 0).await;
+    eventually(LIMIT, "the server counts no mailboxes", || async {
+        let status = bed.api::<MailServer>().get("myhost").await.unwrap().status.unwrap_or_default();
+        status.mailboxes == Some(0)
+    })
+    .await;
+    let address = json!({"mailStore": {"layout": "Address"}});
+    bed.change::<MailServer>("myhost", address.clone()).await;
+    bed.says::<MailServer>("myhost", "ConfigValid", "ConfigInvalid").await;
+
+    bed.delete::<MailServer>("myhost").await;
+    eventually(LIMIT, "the server is gone", || async {
+        bed.api::<MailServer>().get_opt("myhost").await.unwrap().is_none()
+    })
+    .await;
+    assert_eq!(said().await.as_deref(), Some("Maildir/LocalPart"));
+    let mut spec = bed.server_spec(bed.access.port);
+    spec.as_object_mut().unwrap().extend(address.as_object().unwrap().clone());
+    bed.create::<MailServer>("myhost", &spec).await;
+    // What the first server owned is collected before.
+    let told =
+        bed.says_within::<MailServer>(Duration::from_mins(2), "myhost", "ConfigValid", "ConfigInvalid").await;
+    assert!(told.contains("mailStore stays Maildir/LocalPart"), "{told}");
+    bed.mailboxes(1..2).await;
+    bed.rows(&mariadb, &at("u1"), 1).await;
+
+    let confirmed = json!({"metadata": {"annotations": {"vmail.dev/confirm-mail-store": "Maildir/Address"}}});
+    bed.api::<MailServer>().patch("myhost", &PatchParams::default(), &Patch::Merge(confirmed)).await.unwrap();
+    bed.rows(&mariadb, &at("u1@alpha.example.org"), 1).await;
+    eventually(LIMIT, "the claim says so too", || async {
+        said().await.as_deref() == Some("Maildir/Address")
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::node::{await_ready, install, kubectl, must, tool};
 
 /// A directory with the plugin in it, under the name that kubectl looks for.
-struct Plugin(TempDir);
+pub struct Plugin(TempDir);
 
 impl Plugin {
-    fn install() -> Self {
+    pub fn install() -> Self {
         let directory = TempDir::new().unwrap();
         symlink(env!("CARGO_BIN_EXE_vmail-operator"), directory.path().join("kubectl-vmail")).unwrap();
         Self(directory)
@@ -31,7 +31,7 @@ impl Plugin {
     }
 
     /// Exit code and everything that was said.
-    fn ask(&self, arguments: &[&str]) -> (i32, String) {
+    pub fn ask(&self, arguments: &[&str]) -> (i32, String) {
         let Output { status, stdout, stderr } = self.run(arguments);
         let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
         (status.code().unwrap(), said)

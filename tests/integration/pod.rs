@@ -1,7 +1,7 @@
 //! The Postfix pod on the real node: what it may do, what it takes without a restart, and what it says of itself.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::node::{
-    LIMIT, Pod, Server, apply, apply_all, await_true, field, install, kubectl, manifest, must, ready, send_to,
+    LIMIT, Pod, Server, apply, apply_all, await_true, field, install, kubectl, manifest, must, our_address,
+    ready, send_to,
 };
 use crate::smtp::Session;
 
@@ -104,19 +105,9 @@ fn a_change_reaches_postfix_and_an_open_session_goes_on() {
     assert_eq!(generation(), pod, "nothing was restarted");
 }
 
-fn metrics() -> String {
-    let address = POD.address().replace(":25", ":8080");
-    let mut text = String::new();
-    if let Ok(mut stream) = TcpStream::connect(address) {
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        let _ = stream.read_to_string(&mut text);
-    }
-    text
-}
-
 /// A counter's value, 0 before it counted anything.
 fn metric(name: &str) -> u64 {
-    metrics().lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
+    POD.metrics().lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
 }
 
 fn metrics_tell_of_mail() {
@@ -133,7 +124,7 @@ fn metrics_tell_of_mail() {
     });
     assert!(metric("vmail_postfix_map_size_bytes{map=\"mailbox_maps.lmdb\"}") > 0);
     assert!(metric("vmail_postfix_smtp_probe_seconds_count") > 0);
-    let text = metrics();
+    let text = POD.metrics();
     assert!(!text.contains("sam@") && !text.contains("elsewhere"), "{text}");
 }
 
@@ -182,13 +173,6 @@ fn a_certificate_is_shown_and_its_renewal_too() {
     assert_eq!(generation(), pod, "nothing was restarted");
 }
 
-/// The address that pods reach this process under.
-fn our_address() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect(POD.address()).unwrap();
-    socket.local_addr().unwrap().ip()
-}
-
 fn mail_for_others_goes_to_the_relay_host_with_the_account() {
     must(
         &kubectl(&[
@@ -204,7 +188,7 @@ fn mail_for_others_goes_to_the_relay_host_with_the_account() {
     let (relay, taken) = Relay::start();
     SOLO.patch(&format!(
         "{{\"postfix\":{{\"relayHost\":{{\"host\":\"{}\",\"port\":{relay},\"credentialsSecretRef\":{{\"name\":\"solo-relay\"}}}}}}}}",
-        our_address()
+        our_address(POD)
     ));
     await_true(LIMIT, "MailServer solo Ready", || {
         POD.postconf("relayhost").contains(&relay.to_string()) && ready(&SOLO.object())

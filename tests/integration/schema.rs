@@ -212,6 +212,30 @@ async fn bad_input_is_refused_with_a_sentence_that_says_what_to_write() {
     }
 }
 
+/// The client library takes localhost for a socket of its own, whatever the port says.
+#[tokio::test]
+async fn a_database_at_localhost_is_refused() {
+    let namespace = Namespace::create("schema-localhost").await;
+    for (host, sentence) in [
+        ("localhost", Some("localhost would be the pod itself")),
+        ("db.example.org\nquery = SELECT 1", Some("write a host name or IPv4 address")),
+        ("-db.example.org", Some("write a host name or IPv4 address")),
+        ("db", None),
+        ("127.0.0.1", None),
+    ] {
+        let external = json!({
+            "host": host, "writerSecretRef": {"name": "writer"}, "readerSecretRef": {"name": "reader"},
+        });
+        let spec = server(&json!({"database": {"external": external}}));
+        let message = refusal(&namespace.client, &namespace.name, "MailServer", &spec).await;
+        let is_as_meant = match (sentence, &message) {
+            (Some(sentence), Some(message)) => message.contains(sentence),
+            (sentence, message) => sentence.is_none() && message.is_none(),
+        };
+        assert!(is_as_meant, "{host:?}: {message:?}");
+    }
+}
+
 #[tokio::test]
 async fn look_up_files_and_a_database_exclude_each_other() {
     let namespace = Namespace::create("schema-files").await;

@@ -46,10 +46,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [delete]
-# Never deleted by the operator: mail is in them.
+# Never deleted by the operator: mail is in them. Patched with an annotation that says how the mail is stored.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, create]
+  verbs: [get, create, patch]
 # Patched so that the kubelet projects a changed ConfigMap at once, deleted to have Postfix try a mended configuration.
 - apiGroups: [""]
   resources: [pods]

@@ -55,10 +55,10 @@ pub struct MailStore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub minimum_uid: Option<i32>,
-    /// How a mailbox is stored. Default: `Maildir`. Where there are mailboxes, a change waits for the annotation `vmail.dev/confirm-mail-store`: mail that is there would be out of sight.
+    /// How a mailbox is stored. Default: `Maildir`. Once there was a mailbox, a change waits for the annotation `vmail.dev/confirm-mail-store`: mail that is there would be out of sight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<MailboxFormat>,
-    /// Where below `path` a mailbox is stored. Default: `LocalPart`. Where there are mailboxes, a change waits for the annotation `vmail.dev/confirm-mail-store`: mail that is there would be out of sight.
+    /// Where below `path` a mailbox is stored. Default: `LocalPart`. Once there was a mailbox, a change waits for the annotation `vmail.dev/confirm-mail-store`: mail that is there would be out of sight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<MailboxLayout>,
 }

@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::postfix::tests::hostile::hostile;
 use crate::tables::{AliasDomainRow, IdRow};
 
 fn domain(domain: &str, transport: &str, backupmx: bool, active: bool) -> Row {
@@ -72,6 +73,9 @@ fn what_is_not_active_does_not_exist() {
         alias("old@alpha.example.org", "alfred@alpha.example.org", false),
     ];
     assert_eq!(source(&rows, Map::Domains), pairs(&[("alpha.example.org", "alpha.example.org")]));
+    // Else its mail would be relayed.
+    let switched_off = [("beta.example.org", "error:5.1.2 domain is switched off")];
+    assert_eq!(source(&rows, Map::Transport), pairs(&switched_off));
     assert_eq!(
         source(&rows, Map::Mailbox),
         pairs(&[("alfred@alpha.example.org", "alpha.example.org/alfred/")])
@@ -137,6 +141,18 @@ fn a_backup_mx_is_relayed_and_a_transport_named() {
     );
     assert_eq!(source(&rows, Map::RelayDomains), pairs(&[("beta.example.org", "beta.example.org")]));
     assert_eq!(source(&rows, Map::Domains).len(), 2);
+}
+
+#[test]
+fn a_domain_that_is_switched_off_is_not_relayed_whatever_it_was() {
+    let rows = [
+        domain("alpha.example.org", "lmtp:inet:dovecot.mail.svc:24", false, false),
+        domain("beta.example.org", "relay:[mx.example.net]", true, false),
+    ];
+    let switched_off = ["alpha.example.org", "beta.example.org"]
+        .map(|domain| (domain, "error:5.1.2 domain is switched off"));
+    assert_eq!(source(&rows, Map::Transport), pairs(&switched_off));
+    assert_eq!((source(&rows, Map::Domains), source(&rows, Map::RelayDomains)), (vec![], vec![]));
 }
 
 #[test]
@@ -228,38 +244,13 @@ fn what_a_file_cant_hold_is_refused_and_nothing_of_it_is_written() {
     }
 }
 
-/// Anything, with what is dangerous in a look-up file more often than by chance.
-fn hostile() -> impl Strategy<Value = String> {
-    let piece = prop_oneof![
-        Just("\n"),
-        Just("\r"),
-        Just("#"),
-        Just(" "),
-        Just("\t"),
-        Just("\""),
-        Just("\\"),
-        Just("../"),
-        Just("/"),
-        Just("@"),
-        Just("a"),
-        Just("alpha.example.org"),
-        Just("\u{a0}"),
-        Just("\u{2028}"),
-        Just("ß"),
-        Just("\0"),
-        Just(","),
-        Just("{"),
-        Just("\u{b}"),
-    ];
-    vec(piece, 0..6).prop_map(|pieces| pieces.concat())
-}
-
 fn hostile_row() -> impl Strategy<Value = Row> {
     prop_oneof![
         (hostile(), hostile(), any::<bool>(), any::<bool>()).prop_map(|(d, t, b, a)| domain(&d, &t, b, a)),
         (hostile(), hostile(), any::<bool>()).prop_map(|(d, t, a)| alias_domain(&d, &t, a)),
         (hostile(), hostile(), any::<bool>()).prop_map(|(u, m, a)| mailbox(&u, &m, a)),
         (hostile(), hostile(), any::<bool>()).prop_map(|(a, g, x)| alias(&a, &g, x)),
+        (hostile(), any::<i32>(), any::<i32>()).prop_map(|(key, uid, gid)| Row::Id(IdRow { key, uid, gid })),
     ]
 }
 
@@ -277,7 +268,96 @@ fn postmap(source: &str) -> Vec<(String, String)> {
     full.map(pair).collect()
 }
 
+const ADDRESS: &str = "bill@alpha.example.org";
+
+/// A row with one value that comes from a manifest, and its entries where that is good.
+fn row_with(field: usize, value: &str) -> (Row, Vec<(Map, String, String)>) {
+    let own = |map, key: &str, answer: &str| (map, key.to_owned(), answer.to_owned());
+    match field {
+        0 => (domain(value, "", false, true), vec![own(Map::Domains, value, value)]),
+        1 => (
+            domain("alpha.example.org", value, false, true),
+            [own(Map::Domains, "alpha.example.org", "alpha.example.org")]
+                .into_iter()
+                .chain(
+                    (!["", "virtual"].contains(&value))
+                        .then(|| own(Map::Transport, "alpha.example.org", value)),
+                )
+                .collect(),
+        ),
+        2 => (
+            mailbox(value, "alpha.example.org/bill/", true),
+            vec![own(Map::Mailbox, value, "alpha.example.org/bill/")],
+        ),
+        3 => (mailbox(ADDRESS, value, true), vec![own(Map::Mailbox, ADDRESS, value)]),
+        4 => (mailbox(value, "", false), vec![own(Map::Disabled, value, DISABLED)]),
+        5 => (alias(value, ADDRESS, true), vec![own(Map::Alias, value, ADDRESS)]),
+        6 => (alias(ADDRESS, value, true), vec![own(Map::Alias, ADDRESS, value)]),
+        7 => (domain(value, "", false, false), vec![own(Map::Transport, value, SWITCHED_OFF)]),
+        8 => (alias_domain("delta.example.org", value, true), Vec::new()),
+        _ => {
+            let key = if value.contains('@') { value.to_owned() } else { format!("@{value}") };
+            let row = Row::Id(IdRow { key: value.into(), uid: 950, gid: 951 });
+            (row, vec![own(Map::Uid, &key, "950"), own(Map::Gid, &key, "951")])
+        }
+    }
+}
+
+/// What is good for the field.
+fn good(field: usize) -> &'static str {
+    match field {
+        0 | 7 | 8 => "[a-z]{1,9}[.]org",
+        1 => r"virtual|(smtp|relay):\[[a-z]{1,9}\](:[0-9]{1,4})?",
+        3 => "[a-z.]{0,5}[a-z]/[a-z.]{0,5}[a-z]/?",
+        _ => "[a-z0-9+._-]{1,9}@[a-z]{1,9}[.]org",
+    }
+}
+
+fn is_a_key(text: &str) -> bool {
+    let harmless = |c: u8| c.is_ascii_graphic() && !b"\"\\".contains(&c);
+    !text.is_empty() && !text.starts_with('#') && text.bytes().all(harmless)
+}
+
+fn is_a_value(text: &str) -> bool {
+    !text.is_empty() && text.trim() == text && !text.contains(char::is_control)
+}
+
+/// Whether the entries of a row with this value can stand in a file.
+fn is_good(field: usize, value: &str) -> bool {
+    let is_below = |path: &str| {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        path.split('/').all(|name| !["", ".", ".."].contains(&name))
+    };
+    match field {
+        1 => value.is_empty() || is_a_value(value),
+        3 => is_a_value(value) && is_below(value),
+        6 => is_a_value(value),
+        _ => is_a_key(value),
+    }
+}
+
+fn field_and_value() -> impl Strategy<Value = (usize, String)> {
+    (0..10usize).prop_flat_map(|field| (Just(field), prop_oneof![1 => good(field), 2 => hostile()]))
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_value_is_one_answer_or_refused((field, value) in field_and_value()) {
+        let (row, expected) = row_with(field, &value);
+        let answers = answers([&row], (901, 901));
+        prop_assert_eq!(answers.refused.is_empty(), is_good(field, &value), "field {}: {:?}", field, &value);
+        if answers.refused.is_empty() {
+            let expected: Entries = expected.into_iter().map(|(map, key, answer)| ((map, key), answer)).collect();
+            let lines: Vec<_> = expected.iter().map(|((_, key), answer)| format!("{key} {answer}\n")).collect();
+            prop_assert_eq!(postmap(&lines.concat()).len(), expected.len(), "{}", lines.concat());
+            prop_assert_eq!(answers.entries, expected);
+        } else {
+            prop_assert_eq!(answers.entries, Entries::new());
+        }
+    }
+
     #[test]
     fn no_hostile_value_adds_a_line_or_a_path(rows in vec(hostile_row(), 0..12)) {
         let answers = answers(&rows, (901, 901));
