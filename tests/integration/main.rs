@@ -23,6 +23,7 @@ mod operator;
 mod plugin;
 mod pod;
 mod postfixadmin;
+mod proxy;
 mod replicas;
 mod schema;
 mod smtp;
