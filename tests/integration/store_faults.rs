@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
-use vmail_operator::api::MailServer;
+use vmail_operator::api::{MailServer, Mailbox};
 use vmail_operator::store::{Access, Error, Store};
 use vmail_operator::tables::Row;
 
@@ -286,4 +286,28 @@ async fn a_hung_server_is_told_and_made_up_for() {
     bed.mailboxes(3..6).await;
     bed.rows(&mariadb, "mailbox", 6).await;
     bed.says::<MailServer>("myhost", "DatabaseReady", "Ready").await;
+}
+
+#[tokio::test]
+async fn rows_that_the_database_keeps_are_told() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("refused_removal", &mariadb).await;
+    bed.domain().await;
+    bed.mailboxes(0..2).await;
+    bed.rows(&mariadb, "mailbox", 2).await;
+    let mut root = mariadb.root(Some("refused_removal")).await;
+    execute(
+        &mut root,
+        "CREATE TABLE theirs (username varchar(255) NOT NULL, FOREIGN KEY (username) REFERENCES mailbox (username)) \
+         ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin; \
+         INSERT INTO theirs VALUES ('u0@alpha.example.org')",
+    )
+    .await;
+    bed.delete::<Mailbox>("u0").await;
+    let message = bed.says::<MailServer>("myhost", "TablesSynced", "RowRefused").await;
+    assert!(message.contains("u0@alpha.example.org"), "{message}");
+    assert_eq!(count(&mut root, "mailbox").await, 2);
+    execute(&mut root, "DROP TABLE theirs").await;
+    bed.rows(&mariadb, "mailbox", 1).await;
+    bed.says::<MailServer>("myhost", "TablesSynced", "Synced").await;
 }
