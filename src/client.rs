@@ -1,7 +1,9 @@
-//! The client of the API server: kube's own parts, on connections that send at once.
+//! The client of the API server: kube's own parts, on connections that send at once, and requests that end.
 //!
 //! kube's own assembly of them leaves Nagle's algorithm on (kube issue 2056): now and then a request waits 40 ms for an
 //! acknowledgement that the API server delays.
+
+use std::time::Duration;
 
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
@@ -12,6 +14,39 @@ use kube::client::{ClientBuilder, ConfigExt};
 use kube::{Client, Config};
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
+
+/// How long one request may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused it, or could not be asked.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// It did not answer.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+impl Error {
+    /// Whether the object that was asked for is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.is_not_found())
+    }
+}
+
+/// What a request comes to, within twenty seconds: kube's own requests wait for ever.
+///
+/// # Errors
+/// [`Error`]; a request that took too long may have been carried out all the same.
+pub async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(REQUEST_LIMIT, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::Timeout(REQUEST_LIMIT)),
+    }
+}
 
 /// A client with the addresses, credentials and limits of `config`. Proxies are not used.
 ///

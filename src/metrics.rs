@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::object::ObjectName;
@@ -50,6 +51,8 @@ struct Inner {
     deleted: Family<TableLabel, Counter>,
     drifted: Family<TableLabel, Counter>,
     held: Family<ServerLabel, Gauge>,
+    synced: Family<ServerLabel, Gauge>,
+    leader: Gauge,
     patches: Family<Outcome, Counter>,
 }
 
@@ -61,7 +64,12 @@ impl Default for Metrics {
         let (written, deleted, drifted) =
             (Family::<TableLabel, Counter>::default(), Family::default(), Family::default());
         let pass_duration = Histogram::new(exponential_buckets(0.001, 2.0, 16));
-        let held = Family::<ServerLabel, Gauge>::default();
+        let (held, synced) =
+            (Family::<ServerLabel, Gauge>::default(), Family::<ServerLabel, Gauge>::default());
+        let leader = Gauge::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The operator's version", build);
+        registry.register("leader", "Whether this replica is the one that works", leader.clone());
         registry.register("passes", "Passes of the set loops", passes.clone());
         registry.register_with_unit(
             "pass_duration",
@@ -77,8 +85,24 @@ impl Default for Metrics {
             drifted.clone(),
         );
         registry.register("deletions_held", "Deletions that wait for a release", held.clone());
+        registry.register(
+            "tables_synced",
+            "Whether the tables, or look-up files, are as declared: the condition TablesSynced",
+            synced.clone(),
+        );
         registry.register("status_patches", "Patches of the status of account objects", patches.clone());
-        Self(Arc::new(Inner { registry, passes, pass_duration, written, deleted, drifted, held, patches }))
+        Self(Arc::new(Inner {
+            registry,
+            passes,
+            pass_duration,
+            written,
+            deleted,
+            drifted,
+            held,
+            synced,
+            leader,
+            patches,
+        }))
     }
 }
 
@@ -114,6 +138,23 @@ impl Metrics {
         self.0.held.get_or_create(&ServerLabel::of(server)).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Whether the tables of a server are as declared.
+    pub fn tables_synced(&self, server: &ObjectName, synced: bool) {
+        self.0.synced.get_or_create(&ServerLabel::of(server)).set(synced.into());
+    }
+
+    /// A server is gone: nothing is told of it any more.
+    pub fn forget(&self, server: &ObjectName) {
+        let label = ServerLabel::of(server);
+        self.0.held.remove(&label);
+        self.0.synced.remove(&label);
+    }
+
+    /// Whether this replica is the one that works.
+    pub fn leads(&self, leads: bool) {
+        self.0.leader.set(leads.into());
+    }
+
     /// A status patch ended.
     pub fn status_patch(&self, good: bool) {
         self.0.patches.get_or_create(&outcome(good)).inc();
@@ -146,6 +187,8 @@ mod tests {
         metrics.drifted(&[(Table::Mailbox, "alfred@alpha.example.org".to_owned())]);
         metrics.deletions_held(&ObjectName::new("mail", "myhost"), 1);
         metrics.status_patch(false);
+        metrics.leads(true);
+        metrics.tables_synced(&ObjectName::new("mail", "myhost"), true);
         metrics
     }
 
@@ -174,5 +217,24 @@ mod tests {
             .collect();
         assert_eq!(shown, told);
         assert!(!text.contains("alfred"));
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_told_of_no_more() {
+        let (metrics, server) = (Metrics::default(), ObjectName::new("mail", "myhost"));
+        metrics.leads(true);
+        metrics.tables_synced(&server, false);
+        metrics.deletions_held(&server, 31);
+        let text = metrics.text().unwrap();
+        for line in [
+            "vmail_leader 1",
+            r#"vmail_tables_synced{namespace="mail",mail_server="myhost"} 0"#,
+            r#"vmail_deletions_held{namespace="mail",mail_server="myhost"} 31"#,
+            concat!(r#"vmail_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        metrics.forget(&server);
+        assert!(!metrics.text().unwrap().contains("myhost"));
     }
 }

@@ -1,6 +1,8 @@
 //! The operator's process: becomes the leader, starts the watches, the set loops, the controller and the web server,
 //! and stops them in order.
 
+mod parts;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::status::Statuses;
 use crate::telemetry::{self, DEFAULT_FILTER, LogFormat};
 use crate::watches::{self, SharedIndex};
 use crate::{server, sync};
+use parts::Parts;
 
 /// How long the set loops may take to end their statement.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -70,6 +73,15 @@ pub enum Error {
     /// The address can't be listened on, or signals can't be received.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The API server doesn't say which cluster this is.
+    #[error("API server: {0}")]
+    Request(#[from] client::Error),
+    /// A part of the process ended that should not.
+    #[error("{0} ended by itself")]
+    Ended(&'static str),
+    /// A set loop failed.
+    #[error(transparent)]
+    Sync(#[from] sync::Error),
     /// The controller stopped.
     #[error(transparent)]
     Server(#[from] server::Error),
@@ -78,7 +90,7 @@ pub enum Error {
     Web,
 }
 
-/// Runs until TERM or INT (exit code 0) or until leadership is lost (an error).
+/// Runs until TERM or INT (exit code 0), or until leadership is lost or a part of the process ends by itself (an error).
 ///
 /// # Errors
 /// [`Error`]; the process then ends with exit code 1 and is started again.
@@ -94,10 +106,14 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     // Probes are answered until everything else has ended.
     let web_stop = CancellationToken::new();
     let web = tokio::spawn(http::serve(arguments.listen, pages, web_stop.clone()));
-    let watching =
-        tokio::spawn(watches::run(client.clone(), arguments.watch_namespace.clone(), index.clone()));
+    let mut parts = Parts::new();
+    let watching = Box::pin(watches::run(client.clone(), arguments.watch_namespace.clone(), index.clone()));
+    let watching = parts.start("the watches", async move {
+        watching.await;
+        Err(Error::Ended("a watch"))
+    });
     let result = tokio::select! {
-        result = lead(&arguments, &config, client, index, metrics, shutdown.clone()) => result,
+        result = lead(&arguments, &config, client, index, metrics, &mut parts, shutdown.clone()) => result,
         ended = web => Err(ended.map_err(std::io::Error::other).and_then(|served| served).err().map_or(Error::Web, Error::Io)),
     };
     shutdown.cancel();
@@ -126,6 +142,7 @@ async fn lead(
     client: Client,
     index: SharedIndex,
     metrics: Metrics,
+    parts: &mut Parts,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let leadership =
@@ -133,10 +150,12 @@ async fn lead(
     let installation = tokio::select! {
         ((), installation) = async { tokio::join!(leadership.gained(), installation(&client)) } => installation?,
         () = shutdown.cancelled() => return Ok(()),
+        failure = parts.failure() => return Err(failure),
     };
     tracing::info!("leading");
+    metrics.leads(true);
     let result = tokio::select! {
-        result = work(arguments, client, index, metrics, installation, shutdown.clone()) => result,
+        result = work(arguments, client, index, metrics, installation, parts, shutdown.clone()) => result,
         lost = leadership.lost() => Err(lost.into()),
     };
     leadership.give_back().await;
@@ -149,11 +168,16 @@ async fn work(
     index: SharedIndex,
     metrics: Metrics,
     installation: String,
+    parts: &mut Parts,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let reports = Reports::default();
     let statuses = Statuses::new(client.clone(), index.clone(), metrics.clone());
-    let patching = tokio::spawn(statuses.clone().run());
+    let patching = statuses.clone().run();
+    let patching = parts.start("the writing of status", async move {
+        patching.await;
+        Err(Error::Ended("the writing of status"))
+    });
     let context = sync::Context {
         client: client.clone(),
         index: index.clone(),
@@ -163,7 +187,8 @@ async fn work(
         installation,
         drift_check_interval: Duration::from_secs(arguments.drift_check_seconds),
     };
-    let loops = tokio::spawn(sync::run(context, shutdown.clone()));
+    let loops = sync::run(context, shutdown.clone());
+    let loops = parts.start("the set loops", async move { Ok(loops.await?) });
     let controller = server::Context::new(
         client,
         index,
@@ -172,18 +197,21 @@ async fn work(
         arguments.mariadb_image.clone(),
     )
     .within(arguments.watch_namespace.clone());
-    let result = server::run(controller, shutdown.clone()).await;
+    let result = tokio::select! {
+        result = server::run(controller, shutdown.clone()) => result.map_err(Error::from),
+        failure = parts.failure() => Err(failure),
+    };
     // Where it failed, nobody told the set loops to end.
     shutdown.cancel();
     if tokio::time::timeout(STOP_LIMIT, loops).await.is_err() {
         tracing::warn!("a set loop did not end in time");
     }
     patching.abort();
-    Ok(result?)
+    result
 }
 
 /// The cluster's own id, as is the custom: the uid of its namespace kube-system.
-async fn installation(client: &Client) -> Result<String, kube::Error> {
-    let namespace = Api::<Namespace>::all(client.clone()).get("kube-system").await?;
+async fn installation(client: &Client) -> Result<String, client::Error> {
+    let namespace = client::bounded(Api::<Namespace>::all(client.clone()).get("kube-system")).await?;
     Ok(namespace.uid().unwrap_or_default())
 }

@@ -3,41 +3,38 @@
 //! A verdict waits here until a worker is free; a newer one for the same object replaces it. What a patch would say is
 //! worked out when it is sent, from the index, and compared with what the object said when it was last seen.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
+mod waiting;
+mod wanted;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Patch, PatchParams};
+use kube::api::PatchParams;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
-use serde::Serialize;
-use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::api::limits::Limits;
 use crate::api::{FIELD_MANAGER, MailAdmin, MailAlias, MailDomain, Mailbox, Reason};
-use crate::desired::{Verdict, maildir};
+use crate::client;
+use crate::desired::Verdict;
 use crate::index::Index;
-use crate::index::rows::{Kind, Meta, ObjectId, READY, SeenStatus, WARNING, status_fingerprint};
+use crate::index::rows::{Kind, ObjectId};
 use crate::metrics::Metrics;
 use crate::watches::SharedIndex;
+use waiting::Waiting;
+use wanted::WantedStatus;
 
 /// Patches under way at once: kube speaks HTTP/1.1, so each is a connection.
 const WORKERS: usize = 16;
 
-/// How long one patch may take before it is given up and queued again.
-const PATCH_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How long an object whose patch failed rests.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// How long the status of a domain rests where only its counts change, so that a burst of mailboxes costs one patch.
-const COUNTS_AFTER: Duration = Duration::from_secs(1);
+/// How long the status of a domain rests where only its counts change: a burst over a hundred domains costs twenty patches a
+/// second.
+const COUNTS_AFTER: Duration = Duration::from_secs(5);
 
 /// The queue; cloning it shares it.
 #[derive(Clone)]
@@ -50,33 +47,6 @@ struct Queue {
     client: Client,
     metrics: Metrics,
     recorder: Recorder,
-}
-
-#[derive(Default)]
-struct Waiting {
-    pending: BTreeMap<ObjectId, Pending>,
-    /// Objects whose patch is under way: two of one object could arrive in either order.
-    under_way: BTreeSet<ObjectId>,
-}
-
-struct Pending {
-    verdict: Verdict,
-    due: Instant,
-}
-
-impl Waiting {
-    /// The first verdict that is due, else the time at which one will be.
-    fn take(&mut self, now: Instant) -> (Option<Verdict>, Option<Instant>) {
-        let Self { pending, under_way } = self;
-        let mut free = pending.iter().filter(|(id, _)| !under_way.contains(*id));
-        match free.clone().find(|(_, pending)| pending.due <= now).map(|(id, _)| id.clone()) {
-            Some(id) => {
-                under_way.insert(id.clone());
-                (pending.remove(&id).map(|pending| pending.verdict), None)
-            }
-            None => (None, free.by_ref().map(|(_, pending)| pending.due).min()),
-        }
-    }
 }
 
 impl Statuses {
@@ -95,18 +65,8 @@ impl Statuses {
         {
             let index = self.0.index.read();
             let mut waiting = self.waiting();
-            let Waiting { pending, under_way } = &mut *waiting;
             for verdict in verdicts {
-                let Some(wanted) = WantedStatus::of(&index, &verdict) else { continue };
-                // What an object whose patch is under way says when that is done is not known yet.
-                if wanted.is_seen() && !under_way.contains(&verdict.object) {
-                    pending.remove(&verdict.object);
-                    continue;
-                }
-                let due = if wanted.differs_in_counts_only(&verdict) { now + COUNTS_AFTER } else { now };
-                let due = pending.get(&verdict.object).map_or(due, |old| old.due.min(due));
-                pending.insert(verdict.object.clone(), Pending { verdict, due });
-                queued += 1;
+                queued += usize::from(queue(&index, &mut waiting, verdict, now));
             }
         }
         for _ in 0..queued.min(WORKERS) {
@@ -146,9 +106,7 @@ impl Statuses {
 
     /// A newer verdict may have waited for the end of this patch.
     fn done(&self, object: &ObjectId) {
-        let mut waiting = self.waiting();
-        waiting.under_way.remove(object);
-        if waiting.pending.contains_key(object) {
+        if self.waiting().done(object, Instant::now()) {
             self.0.wake.notify_one();
         }
     }
@@ -162,9 +120,9 @@ impl Statuses {
         let failure = bounded(self.send(&verdict.object, &wanted)).await.err();
         self.0.metrics.status_patch(failure.is_none());
         if let Some(error) = failure {
-            tracing::warn!(object = %verdict.object, error, "status not written, trying again");
-            let due = Instant::now() + RETRY_AFTER;
-            self.waiting().pending.entry(verdict.object.clone()).or_insert(Pending { verdict, due });
+            tracing::warn!(object = %verdict.object, %error, "status not written, trying again");
+            let now = Instant::now();
+            self.waiting().put_back(verdict, now + RETRY_AFTER, now);
         } else {
             self.0.index.quietly(|index| index.patched(&verdict.object, wanted.seen()));
             if let Some((type_, reason, note)) = wanted.news(&verdict) {
@@ -188,7 +146,7 @@ impl Statuses {
         };
         let published = self.0.recorder.publish(&event, &reference);
         if let Err(error) = bounded(published).await {
-            tracing::debug!(%object, error, "event not published");
+            tracing::debug!(%object, %error, "event not published");
         }
     }
 
@@ -221,162 +179,71 @@ impl Statuses {
     }
 }
 
-/// What a request comes to within [`PATCH_TIMEOUT`]; an object that is gone needs nothing any more.
-async fn bounded(request: impl Future<Output = Result<(), kube::Error>>) -> Result<(), String> {
-    match tokio::time::timeout(PATCH_TIMEOUT, request).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", PATCH_TIMEOUT.as_secs())),
+/// What a request comes to; an object that is gone needs nothing any more.
+async fn bounded(request: impl Future<Output = kube::Result<()>>) -> Result<(), client::Error> {
+    match client::bounded(request).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        result => result,
     }
 }
 
-/// What a kind's status says beside its conditions; hashed as the index hashes what it has seen.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Fields {
-    Domain { mailboxes: u32, aliases: u32, quota: Option<i64>, limits: Option<Limits> },
-    Mailbox { maildir: Option<String>, server: Option<String> },
-    Alias { server: Option<String> },
-    Admin {},
+/// Queues a verdict, unless its object says so already. Gives whether it did.
+fn queue(index: &Index, waiting: &mut Waiting, verdict: Verdict, now: Instant) -> bool {
+    let Some(wanted) = WantedStatus::of(index, &verdict) else { return false };
+    if wanted.is_seen() && waiting.remove(&verdict.object) {
+        return false;
+    }
+    let at = if wanted.differs_in_counts_only() { now + COUNTS_AFTER } else { now };
+    waiting.put(verdict, at, now);
+    true
 }
 
-impl Hash for Fields {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        match self {
-            Self::Domain { mailboxes, aliases, quota, limits } => {
-                (Some(i64::from(*mailboxes)), Some(i64::from(*aliases)), quota, limits).hash(hasher);
-            }
-            Self::Mailbox { maildir, server } => (maildir, server).hash(hasher),
-            Self::Alias { server } => server.hash(hasher),
-            Self::Admin {} => {}
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// What an object's status should say. Most are only compared with what the object says already.
-struct WantedStatus {
-    fields: Fields,
-    conditions: Vec<Condition>,
-    generation: i64,
-    fingerprint: u64,
-    ready_since: (bool, Timestamp),
-    warning_since: Option<Timestamp>,
-    previous: SeenStatus,
-}
+    use super::*;
+    use crate::object::ObjectName;
+    use crate::testing::World;
 
-impl WantedStatus {
-    /// `None` where the object is gone.
-    fn of(index: &Index, verdict: &Verdict) -> Option<Self> {
-        let name = &verdict.object.name;
-        match verdict.object.kind {
-            Kind::Domain => {
-                let row = index.domain(name)?;
-                let (mailboxes, aliases) =
-                    index.entry(row.domain.as_str()).map(crate::index::DomainEntry::counts)?;
-                let quota = index.allotment(row.domain.as_str()).map(|allotment| allotment.quota);
-                let fields = Fields::Domain { mailboxes, aliases, quota, limits: row.limits };
-                Some(Self::new(&row.meta, verdict, fields))
-            }
-            Kind::Mailbox => {
-                let row = index.mailbox(name)?;
-                // Only a mailbox's forwards are left out for the way that they would take.
-                let without_forwards = matches!(verdict.reason, Reason::AliasLoop | Reason::TooManyTargets);
-                let server = index
-                    .server_of(row.address.domain())
-                    .filter(|_| is_served(verdict.reason) || without_forwards);
-                let maildir = server.and_then(|server| index.server(server)).map(|server| {
-                    verdict.maildir.clone().map_or_else(|| maildir(server, &row.address), String::from)
-                });
-                let server = server.map(ToString::to_string);
-                Some(Self::new(&row.meta, verdict, Fields::Mailbox { maildir, server }))
-            }
-            Kind::Admin => Some(Self::new(&index.admin(name)?.meta, verdict, Fields::Admin {})),
-            Kind::Alias => {
-                let row = index.alias(name)?;
-                let server = index.server_of(row.address.domain()).filter(|_| is_served(verdict.reason));
-                let server = server.map(ToString::to_string);
-                Some(Self::new(&row.meta, verdict, Fields::Alias { server }))
-            }
-        }
+    fn synced(kind: Kind, name: &str) -> Verdict {
+        Verdict::new(&ObjectId { kind, name: ObjectName::new("mail", name) }, Reason::Synced, "")
     }
 
-    fn new(meta: &Meta, verdict: &Verdict, fields: Fields) -> Self {
-        let ready = verdict.reason == Reason::Synced;
-        let since = meta
-            .status
-            .ready_since
-            .filter(|(was, _)| *was == ready)
-            .map_or_else(Timestamp::now, |(_, since)| since);
-        let condition = |type_: &str, status: bool, reason: Reason, message: &str, since| Condition {
-            type_: type_.to_owned(),
-            status: if status { "True" } else { "False" }.to_owned(),
-            reason: reason.as_str().to_owned(),
-            message: message.to_owned(),
-            observed_generation: Some(meta.generation),
-            last_transition_time: Time(since),
-        };
-        let mut conditions = vec![condition(READY, ready, verdict.reason, &verdict.message, since)];
-        let warning_since =
-            verdict.warning.as_ref().map(|_| meta.status.warning_since.unwrap_or_else(Timestamp::now));
-        if let Some(((reason, message), since)) = verdict.warning.as_ref().zip(warning_since) {
-            conditions.push(condition(WARNING, true, *reason, message, since));
-        }
-        Self {
-            fingerprint: status_fingerprint(Some(meta.generation), &conditions, &fields),
-            fields,
-            conditions,
-            generation: meta.generation,
-            ready_since: (ready, since),
-            warning_since,
-            previous: meta.status.clone(),
-        }
+    fn mailbox(world: &mut World, name: &str) {
+        world.mailbox("mail", name, 2, json!({"address": format!("{name}@alpha.example.org")}));
     }
 
-    fn patch(&self) -> Patch<serde_json::Value> {
-        let mut status = json!(self.fields);
-        status["observedGeneration"] = json!(self.generation);
-        status["conditions"] = json!(self.conditions);
-        Patch::Merge(json!({"status": status}))
+    fn seen(world: &mut World, verdict: &Verdict) {
+        let seen = WantedStatus::of(&world.index, verdict).unwrap().seen();
+        world.index.patched(&verdict.object, seen);
     }
 
-    fn is_seen(&self) -> bool {
-        self.fingerprint == self.previous.fingerprint
+    #[tokio::test]
+    async fn nothing_is_queued_for_an_object_that_says_so_or_is_gone() {
+        let (mut world, mut waiting, now) = (World::with_alpha(), Waiting::default(), Instant::now());
+        mailbox(&mut world, "bob");
+        let bob = synced(Kind::Mailbox, "bob");
+        assert!(queue(&world.index, &mut waiting, bob.clone(), now));
+        seen(&mut world, &bob);
+        assert!(!queue(&world.index, &mut waiting, bob, now));
+        assert!(!queue(&world.index, &mut waiting, synced(Kind::Mailbox, "gone"), now));
+        assert_eq!(waiting.take(now), (None, None), "and what waited is forgotten");
     }
 
-    fn seen(&self) -> SeenStatus {
-        SeenStatus {
-            fingerprint: self.fingerprint,
-            ready_since: Some(self.ready_since),
-            warning_since: self.warning_since,
-        }
+    #[tokio::test]
+    async fn a_domain_waits_where_only_its_counts_change() {
+        let (mut world, mut waiting, now) = (World::with_alpha(), Waiting::default(), Instant::now());
+        let alpha = synced(Kind::Domain, "alpha");
+        assert!(queue(&world.index, &mut waiting, alpha.clone(), now));
+        assert_eq!(waiting.take(now).0.as_ref(), Some(&alpha), "the first one is told at once");
+        waiting.done(&alpha.object, now);
+        seen(&mut world, &alpha);
+        mailbox(&mut world, "bob");
+        assert!(queue(&world.index, &mut waiting, alpha.clone(), now));
+        assert_eq!(waiting.take(now), (None, Some(now + COUNTS_AFTER)));
+        let refused = Verdict::new(&alpha.object, Reason::RowRefused, "");
+        assert!(queue(&world.index, &mut waiting, refused.clone(), now));
+        assert_eq!(waiting.take(now).0, Some(refused), "another verdict is told at once");
     }
-
-    /// What an event should tell of a domain: that it is not served, has a warning, or is served again.
-    fn news(&self, verdict: &Verdict) -> Option<(EventType, Reason, String)> {
-        let was_ready = self.previous.ready_since.map(|(ready, _)| ready);
-        let is_new_warning = self.previous.warning_since.is_none();
-        match (self.ready_since.0, was_ready, &verdict.warning) {
-            _ if verdict.object.kind != Kind::Domain => None,
-            (false, None | Some(true), _) => {
-                Some((EventType::Warning, verdict.reason, verdict.message.to_string()))
-            }
-            (true, Some(false), _) => Some((EventType::Normal, verdict.reason, verdict.message.to_string())),
-            (_, _, Some((reason, message))) if is_new_warning => {
-                Some((EventType::Warning, *reason, message.to_string()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether a domain's verdict stays as it was: then nobody waits for the patch.
-    fn differs_in_counts_only(&self, verdict: &Verdict) -> bool {
-        verdict.object.kind == Kind::Domain
-            && self.previous.ready_since.is_some_and(|(was, _)| was == self.ready_since.0)
-    }
-}
-
-/// Whether the object's rows are, or will be, in some server's tables.
-fn is_served(reason: Reason) -> bool {
-    matches!(reason, Reason::Synced | Reason::DriftDetected | Reason::SecretNotFound | Reason::SecretInvalid)
 }

@@ -54,10 +54,17 @@ impl SharedIndex {
         self.0.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the index and wakes those who wait in [`SharedIndex::subscribe`]'s receiver.
+    /// Changes the index and, where that touches anything, wakes those who wait in [`SharedIndex::subscribe`]'s receiver. The
+    /// echo of a status that was just patched touches nothing.
     pub fn update(&self, change: impl FnOnce(&mut Index)) {
-        self.quietly(change);
-        self.0.changed.send_modify(|version| *version += 1);
+        let is_marked = self.quietly(|index| {
+            let before = index.marks();
+            change(index);
+            index.marks() != before
+        });
+        if is_marked {
+            self.0.changed.send_modify(|version| *version += 1);
+        }
     }
 
     /// Changes the index without waking anybody, for what touches no key.
@@ -65,7 +72,7 @@ impl SharedIndex {
         change(&mut self.0.index.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A receiver that sees every change from now on.
+    /// A receiver that sees every change from now on that touches anything.
     #[must_use]
     pub fn subscribe(&self) -> channel::Receiver<u64> {
         self.0.changed.subscribe()
@@ -95,26 +102,27 @@ impl SharedIndex {
     }
 }
 
-/// Runs all watches, over one namespace or all; returns only when its future is dropped.
+/// Runs all watches, over one namespace or all; returns only where one of them ended, which none should.
 pub async fn run(client: Client, namespace: Option<String>, index: SharedIndex) {
     let scope = Scope { client, namespace };
-    futures::join!(
-        follow(stream::<Guarded<MailServer>>(&scope), Servers, index.clone()),
-        follow(stream::<Guarded<MailDomain>>(&scope), Accounts(Kind::Domain), index.clone()),
-        follow(stream::<Guarded<Mailbox>>(&scope), Accounts(Kind::Mailbox), index.clone()),
-        follow(stream::<Guarded<MailAlias>>(&scope), Accounts(Kind::Alias), index.clone()),
-        follow(stream::<Guarded<MailAdmin>>(&scope), Accounts(Kind::Admin), index.clone()),
-        follow(stream::<PartialObjectMeta<Secret>>(&scope), Secrets, index.clone()),
-        follow_namespaces(&scope, index),
-    );
+    tokio::select! {
+        () = follow(stream::<Guarded<MailServer>>(&scope), Servers, index.clone()) => {}
+        () = follow(stream::<Guarded<MailDomain>>(&scope), Accounts(Kind::Domain), index.clone()) => {}
+        () = follow(stream::<Guarded<Mailbox>>(&scope), Accounts(Kind::Mailbox), index.clone()) => {}
+        () = follow(stream::<Guarded<MailAlias>>(&scope), Accounts(Kind::Alias), index.clone()) => {}
+        () = follow(stream::<Guarded<MailAdmin>>(&scope), Accounts(Kind::Admin), index.clone()) => {}
+        () = follow(stream::<PartialObjectMeta<Secret>>(&scope), Secrets, index.clone()) => {}
+        () = follow_namespaces(&scope, index.clone()) => {}
+    }
 }
 
 /// An operator that watches one namespace needs no labels, and may not list namespaces.
 async fn follow_namespaces(scope: &Scope, index: SharedIndex) {
-    match scope.namespace {
-        Some(_) => index.listed(Namespaces::NAME),
-        None => follow(everywhere::<PartialObjectMeta<Namespace>>(&scope.client), Namespaces, index).await,
+    if scope.namespace.is_some() {
+        index.listed(Namespaces::NAME);
+        return std::future::pending().await;
     }
+    follow(everywhere::<PartialObjectMeta<Namespace>>(&scope.client), Namespaces, index).await;
 }
 
 struct Scope {

@@ -116,6 +116,11 @@ impl Index {
             .map(|(username, _)| Key::Admin(username.clone()))
     }
 
+    /// The keys of all admins, in order.
+    pub(super) fn admin_keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.admins.claims.keys().cloned().map(Key::Admin)
+    }
+
     pub(super) fn mark_admin(&mut self, username: &Address) {
         let key = Key::Admin(username.clone());
         let servers: BTreeSet<ObjectName> =
@@ -123,11 +128,13 @@ impl Index {
         let unserved = self
             .admin_claims(username)
             .any(|(claim, row)| !self.server_admits_admin(&claim.object.name, row));
-        for server in servers.into_iter().filter(|server| self.servers.contains_key(server)) {
-            self.work.entry(server).or_default().keys.insert(key.clone());
+        for server in servers {
+            if self.servers.contains_key(&server) {
+                self.work_of(server).keys.insert(key.clone());
+            }
         }
         if unserved {
-            self.unserved.insert(key);
+            self.mark_unserved(key);
         }
     }
 

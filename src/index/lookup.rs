@@ -161,6 +161,14 @@ impl Index {
         domains.flat_map(|(domain, entry)| entry.keys(domain)).chain(self.admin_keys_of(server)).collect()
     }
 
+    /// All keys that anything declares and that no server serves, and those of all admins: of each of those objects another
+    /// server may be named.
+    #[must_use]
+    pub fn unserved_keys(&self) -> Vec<Key> {
+        let domains = self.by_domain.iter().filter(|(domain, _)| self.server_of(domain).is_none());
+        domains.flat_map(|(domain, entry)| entry.keys(domain)).chain(self.admin_keys()).collect()
+    }
+
     /// The keys of all domains that `server` serves, in order.
     #[must_use]
     pub fn domains_of(&self, server: &ObjectName) -> Vec<Key> {

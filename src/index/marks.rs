@@ -23,7 +23,7 @@ impl Index {
         let domain = row.domain.clone();
         match self.server_of(domain.as_str()).cloned() {
             Some(server) => {
-                self.work.entry(server).or_default().counted.insert(domain);
+                self.work_of(server).counted.insert(domain);
             }
             None => self.mark(Key::Domain(domain)),
         }
@@ -54,12 +54,27 @@ impl Index {
                 {
                     *self.needs.entry(server.clone()).or_default() += 1;
                 }
-                self.work.entry(server).or_default().keys.insert(key);
+                self.work_of(server).keys.insert(key);
             }
-            None => {
-                self.unserved.insert(key);
-            }
+            None => self.mark_unserved(key),
         }
+    }
+
+    /// The work of a server, to be added to.
+    pub(super) fn work_of(&mut self, server: ObjectName) -> &mut Work {
+        self.marks += 1;
+        self.work.entry(server).or_default()
+    }
+
+    pub(super) fn mark_unserved(&mut self, key: Key) {
+        self.marks += 1;
+        self.unserved.insert(key);
+    }
+
+    /// A number that grows whenever there is something new for a set loop to look at.
+    #[must_use]
+    pub fn marks(&self) -> u64 {
+        self.marks
     }
 
     /// A catch-all decides about the domain's verdict and about the identity rows of its disabled mailboxes as well.
@@ -117,10 +132,25 @@ impl Index {
         }
     }
 
+    /// Gives work back that was taken and has to wait.
+    pub fn give_back(&mut self, server: &ObjectName, work: Work) {
+        if let Some(left) = self.work.get_mut(server) {
+            left.all |= work.all;
+            left.keys.extend(work.keys);
+            left.counted.extend(work.counted);
+        }
+    }
+
     /// Whether a server's set loop has anything to look at.
     #[must_use]
     pub fn has_work(&self, server: &ObjectName) -> bool {
         self.work.get(server).is_some_and(|work| !work.is_empty())
+    }
+
+    /// Whether there are touched keys that no server serves.
+    #[must_use]
+    pub fn has_unserved(&self) -> bool {
+        !self.unserved.is_empty()
     }
 
     /// Takes the touched keys that no server serves: their objects wait for a verdict all the same.

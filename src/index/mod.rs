@@ -59,6 +59,8 @@ pub struct Index {
     /// The objects that refer to a Secret, with the key that each works on.
     secret_users: Multimap<ObjectName, (Key, ObjectName)>,
     work: BTreeMap<ObjectName, Work>,
+    /// Grows with each mark, and with each server that comes or goes.
+    marks: u64,
     unserved: BTreeSet<Key>,
     /// Domains with limits in which something changed.
     relimited: BTreeSet<Arc<str>>,
@@ -77,7 +79,7 @@ impl Index {
         }
         self.servers.insert(name.clone(), row);
         self.follow_delimiters();
-        self.work.entry(name.clone()).or_default().all = true;
+        self.work_of(name.clone()).all = true;
         if admits_others {
             self.mark_all_naming(name);
         }
@@ -90,6 +92,7 @@ impl Index {
             self.servers.remove(name);
             self.follow_delimiters();
             self.work.remove(name);
+            self.marks += 1;
             self.mark_all_naming(name);
         }
     }

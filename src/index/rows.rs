@@ -75,6 +75,8 @@ pub const WARNING: &str = "Warning";
 pub struct SeenStatus {
     /// Hash of everything in the status but its times; 0 where there is none.
     pub fingerprint: u64,
+    /// Hash of the conditions alone, without their times.
+    pub told: u64,
     /// Transition time of `Ready`, needed to keep it when another field changes.
     pub ready_since: Option<(bool, jiff::Timestamp)>,
     /// Transition time of `Warning`, if the object carries one.
@@ -92,6 +94,7 @@ impl SeenStatus {
         let of_type = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
         Self {
             fingerprint: status_fingerprint(observed_generation, conditions, fields),
+            told: status_fingerprint(observed_generation, conditions, ()),
             ready_since: of_type(READY)
                 .map(|condition| (condition.status == "True", condition.last_transition_time.0)),
             warning_since: of_type(WARNING).map(|condition| condition.last_transition_time.0),

@@ -169,3 +169,28 @@ fn transports_are_needed_while_a_domain_names_one_or_is_switched_off() {
     world.index.remove_domain(&ObjectName::new("mail", "beta"));
     assert!(!world.index.has_transports(&myhost()));
 }
+
+#[test]
+fn what_a_status_says_is_no_news_for_the_set_loops() {
+    let mut world = World::with_alpha();
+    let spec = json!({"address": "bob@alpha.example.org"});
+    world.mailbox("mail", "bob", 2, spec.clone());
+    let marks = world.index.marks();
+    let mut patched: crate::api::Mailbox = crate::testing::object("mail", "bob", 2, &spec);
+    patched.status =
+        serde_json::from_value(json!({"server": "mail/myhost", "observedGeneration": 1})).unwrap();
+    world.index.apply_mailbox(ObjectName::of(&patched), (&patched).into());
+    assert_eq!(world.index.marks(), marks);
+    world.index.remove_server(&myhost());
+    assert!(world.index.marks() > marks);
+    assert_eq!(world.index.unserved_keys().len(), 2);
+}
+
+#[test]
+fn work_that_is_given_back_is_taken_again() {
+    let mut world = World::with_alpha();
+    let work = world.index.take_work(&myhost());
+    assert!(!work.is_empty() && !world.index.has_work(&myhost()));
+    world.index.give_back(&myhost(), work.clone());
+    assert_eq!(world.index.take_work(&myhost()), work);
+}

@@ -1,7 +1,6 @@
 //! Objects -> the API server: server-side apply, only where something differs, every request with a time limit.
 
 use std::fmt::Debug;
-use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -21,10 +20,8 @@ use super::drain::{is_leaving, is_to_leave};
 use super::pods::{PodState, pod_state};
 use super::validate::ValidatedServer;
 use crate::api::FIELD_MANAGER;
+use crate::client;
 use crate::object::ObjectName;
-
-/// How long one request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Annotation of an owned object: hash of what was applied last, which shows a field that is wanted no more.
 const APPLIED_HASH_ANNOTATION: &str = "vmail.dev/applied-hash";
@@ -37,10 +34,10 @@ pub(super) async fn bounded<T>(
     what: &str,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, Error> {
-    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-        Ok(result) => result.map_err(|source| Error::Api { what: what.to_owned(), source: Box::new(source) }),
-        Err(_) => Err(Error::Timeout { what: what.to_owned(), limit: REQUEST_TIMEOUT }),
-    }
+    client::bounded(request).await.map_err(|error| match error {
+        client::Error::Api(source) => Error::Api { what: what.to_owned(), source: Box::new(source) },
+        client::Error::Timeout(limit) => Error::Timeout { what: what.to_owned(), limit },
+    })
 }
 
 /// What became of a request, where an object that is gone is as good as one that was written or deleted.

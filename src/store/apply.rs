@@ -1,4 +1,5 @@
-//! Applies a plan in one transaction: rows and their owners together, or neither.
+//! Applies a plan in one transaction: rows and their owners together, or neither. Tables without transactions take it
+//! [`piecemeal`].
 //!
 //! A few rows go to the server as one packet, which is what somebody waits for who makes one mailbox; if the server refuses
 //! it, and for many rows, it is statement by statement. New mailboxes need not be looked for first: where the tables' keys
@@ -7,17 +8,12 @@
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::columns::Columns;
-use super::dialect::Dialect;
-use super::names::Names;
-use super::statement::{Statement, pieces, placeholders};
-use super::{Error, Store, grants};
+use super::statement::Statement;
+use super::writer::{Writer, Writing, key_column};
+use super::{Error, STATEMENT_LIMIT, Store, grants, piecemeal, within};
 use crate::index::Key;
-use crate::plan::{LogRow, Plan, RowId};
-use crate::tables::{AdminRow, OwnerRow, Row, Table};
-
-/// The user that the table log names; `PostfixAdmin` writes `user (address)`.
-const LOG_USER: &str = "vmail-operator (operator)";
+use crate::plan::Plan;
+use crate::tables::{AdminRow, Row, Table};
 
 /// A transaction that the database gave up for another one's sake is tried so often in all.
 const DEADLOCK_ATTEMPTS: usize = 3;
@@ -26,14 +22,20 @@ const DEADLOCK_ATTEMPTS: usize = 3;
 const AT_ONCE: usize = 512 << 10;
 
 impl Store {
-    /// Applies a plan. On an error nothing of it is in the database.
+    /// Applies a plan. On an error nothing of it is in the database; where tables have no transactions, rows without their
+    /// owners are not.
     ///
     /// # Errors
-    /// [`Error::Database`] when a statement fails or the connection breaks.
+    /// [`Error::Database`] when a statement fails or the connection breaks, [`Error::Timeout`]: the connection is of no use
+    /// then.
     pub async fn apply(&mut self, plan: &Plan) -> Result<(), Error> {
         if plan.is_empty() {
             return Ok(());
         }
+        within(STATEMENT_LIMIT, self.apply_at_last(plan)).await
+    }
+
+    async fn apply_at_last(&mut self, plan: &Plan) -> Result<(), Error> {
         let mut attempts = 1;
         loop {
             match self.attempt(plan).await {
@@ -57,14 +59,18 @@ impl Store {
     /// Gives whether they all are new; where one is not, nothing is written.
     ///
     /// # Errors
-    /// [`Error::Database`] when the connection breaks.
+    /// [`Error::Database`] when the connection breaks, [`Error::Timeout`]: it is of no use then.
     pub async fn insert_unseen(&mut self, plan: &Plan) -> Result<bool, Error> {
         self.note_ids(plan);
-        let writer = Writer::new(&self.names, self.dialect, &self.columns, Writing::New);
+        within(STATEMENT_LIMIT, self.insert_if_new(plan)).await
+    }
+
+    async fn insert_if_new(&mut self, plan: &Plan) -> Result<bool, Error> {
+        let (connection, writer) = self.writer(Writing::New);
         if let Some(packet) = one_packet(writer.statements(plan)) {
-            return at_once(&mut self.connection, packet).await;
+            return at_once(connection, packet).await;
         }
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = connection.begin().await?;
         for statement in writer.statements(plan) {
             match statement.prepared().execute(&mut *transaction).await {
                 Ok(_) => {}
@@ -79,32 +85,72 @@ impl Store {
         Ok(true)
     }
 
+    /// The connection, and what makes statements for it.
+    fn writer(&mut self, owners: Writing) -> (&mut MySqlConnection, Writer<'_>) {
+        let Self { connection, names, dialect, columns, .. } = self;
+        (connection, Writer { names, dialect: *dialect, columns, owners })
+    }
+
     fn note_ids(&mut self, plan: &Plan) {
-        self.ids_in_use |= plan.inserts.iter().any(|row| row.table() == Table::Id);
+        self.ids_in_use |= plan.inserts.iter().chain(&plan.updates).any(|row| row.table() == Table::Id)
+            || plan.owned.iter().any(|owner| owner.table == Table::Id);
     }
 
     async fn attempt(&mut self, plan: &Plan) -> Result<(), Error> {
         self.note_ids(plan);
-        let writer = Writer::new(&self.names, self.dialect, &self.columns, Writing::Changed);
-        let admins: Vec<&AdminRow> = plan.inserts.iter().chain(&plan.updates).filter_map(as_admin).collect();
-        let gone = plan.deletes.iter().filter(|(table, _)| *table == Table::Admin);
-        let gone: Vec<&str> = gone.map(|(_, username)| username.as_str()).collect();
+        let (connection, writer) = self.writer(Writing::Changed);
+        let admins = Admins::of(plan);
+        if piecemeal::is_needed(writer.columns, plan) {
+            return piecemeal::apply(connection, writer, plan, &admins).await;
+        }
         // The domains of an admin are read before they are written: that is no packet.
         if admins.is_empty()
-            && gone.is_empty()
             && let Some(packet) = one_packet(writer.statements(plan))
-            && at_once(&mut self.connection, packet).await?
+            && at_once(connection, packet).await?
         {
             return Ok(());
         }
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = connection.begin().await?;
         for statement in writer.statements(plan) {
             statement.prepared().execute(&mut *transaction).await?;
         }
-        grants::write(&mut transaction, &self.names, &self.columns, &admins).await?;
-        grants::delete(&mut transaction, &self.names, gone.into_iter()).await?;
+        admins.write(&mut transaction, writer).await?;
         transaction.commit().await?;
         Ok(())
+    }
+}
+
+/// The admins whose domains a plan changes.
+pub(super) struct Admins<'q> {
+    written: Vec<&'q AdminRow>,
+    gone: Vec<&'q str>,
+}
+
+impl<'q> Admins<'q> {
+    fn of(plan: &'q Plan) -> Self {
+        let admin = |row: &'q Row| match row {
+            Row::Admin(row) => Some(row),
+            _ => None,
+        };
+        let gone = plan.deletes.iter().filter(|(table, _)| *table == Table::Admin);
+        Self {
+            written: plan.inserts.iter().chain(&plan.updates).filter_map(admin).collect(),
+            gone: gone.map(|(_, username)| username.as_str()).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.written.is_empty() && self.gone.is_empty()
+    }
+
+    /// Gives them their domains.
+    pub(super) async fn write(
+        &self,
+        connection: &mut MySqlConnection,
+        writer: Writer<'_>,
+    ) -> Result<(), Error> {
+        grants::write(connection, writer.names, writer.columns, &self.written).await?;
+        grants::delete(connection, writer.names, self.gone.iter().copied()).await
     }
 }
 
@@ -137,252 +183,4 @@ async fn at_once(connection: &mut MySqlConnection, packet: String) -> Result<boo
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// What is known of the rows that are written.
-#[derive(Clone, Copy)]
-enum Writing {
-    /// They are not there. One that is, after all, is somebody else's: a plain INSERT is refused and harms nobody, where an
-    /// ON DUPLICATE KEY UPDATE would take it over.
-    New,
-    /// They are there and ours.
-    Changed,
-}
-
-/// How statements name tables and values.
-#[derive(Clone, Copy)]
-struct Writer<'a> {
-    names: &'a Names,
-    dialect: Dialect,
-    columns: &'a Columns,
-    /// What is known of the rows of `vmail_owner`.
-    owners: Writing,
-}
-
-impl<'a> Writer<'a> {
-    fn new(names: &'a Names, dialect: Dialect, columns: &'a Columns, owners: Writing) -> Self {
-        Self { names, dialect, columns, owners }
-    }
-
-    /// What follows the values of an INSERT into a table with these columns, its key aside.
-    fn updating<'c>(self, writing: Writing, columns: impl Iterator<Item = &'c str>) -> String {
-        match writing {
-            Writing::New => String::new(),
-            Writing::Changed => {
-                format!("{} ON DUPLICATE KEY UPDATE {}", self.dialect.alias(), self.dialect.updates(columns))
-            }
-        }
-    }
-
-    /// What brings a plan into the database, in the order in which it has to go there; made one by one.
-    fn statements<'q>(self, plan: &'q Plan) -> impl Iterator<Item = Statement<'q>> + use<'a, 'q> {
-        let writings = [(Writing::New, &plan.inserts), (Writing::Changed, &plan.updates)];
-        let written = Table::ALL.into_iter().flat_map(move |table| {
-            writings.into_iter().flat_map(move |(writing, rows)| {
-                let rows: Vec<&Row> = rows.iter().filter(|row| row.table() == table).collect();
-                write(self, table, writing, &rows)
-            })
-        });
-        let deleted = Table::ALL.into_iter().rev().flat_map(move |table| {
-            let ids: Vec<&RowId> = plan.deletes.iter().filter(|id| id.0 == table).collect();
-            delete(self.names, table, &ids)
-        });
-        let logged: &[LogRow] = if self.columns.has("log", "action") { &plan.log } else { &[] };
-        written
-            .chain(deleted)
-            .chain(own(self, &plan.owned))
-            .chain(disown(self.names, &plan.disowned))
-            .chain(log(self.names, logged))
-    }
-}
-
-/// The columns of `vmail_owner`, its key first.
-const OWNER_COLUMNS: [&str; 10] = [
-    "row_key",
-    "table_name",
-    "server",
-    "object_uid",
-    "object",
-    "policy",
-    "desired",
-    "password",
-    "goto",
-    "named",
-];
-
-/// Columns that are written, and the SQL value of each: `?`, or an expression without a parameter.
-fn written(columns: &Columns, table: Table) -> Vec<(&'static str, &'static str)> {
-    let bound: &[&str] = match table {
-        Table::Domain => &[
-            "domain",
-            "description",
-            "transport",
-            "backupmx",
-            "aliases",
-            "mailboxes",
-            "maxquota",
-            "quota",
-            "active",
-        ],
-        Table::AliasDomain => &["alias_domain", "target_domain", "active"],
-        Table::Mailbox => {
-            &["username", "password", "name", "maildir", "quota", "local_part", "domain", "active"]
-        }
-        Table::Id => &["row_key", "uid", "gid"],
-        Table::Admin => &["username", "password", "superadmin", "active"],
-        Table::Alias => &["address", "goto", "domain", "description", "active"],
-    };
-    let bound = bound.iter().map(|column| (*column, "?"));
-    let dated = ["created", "modified"].into_iter().map(|column| (column, "NOW()"));
-    bound.chain(dated).filter(|(column, _)| columns.has(table.as_str(), column)).collect()
-}
-
-fn write<'q>(writer: Writer<'_>, table: Table, writing: Writing, rows: &[&'q Row]) -> Vec<Statement<'q>> {
-    let columns = writer.columns;
-    let written = written(columns, table);
-    let names = written.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(",");
-    let values = format!("({})", written.iter().map(|(_, value)| *value).collect::<Vec<_>>().join(","));
-    // The key and the time of creation stay as they are.
-    let changed = written.iter().skip(1).filter(|(column, _)| *column != "created");
-    let updating = writer.updating(writing, changed.map(|(column, _)| *column));
-    let statement = |piece: &[&'q Row]| {
-        let rows = vec![values.as_str(); piece.len()].join(",");
-        let sql = format!("INSERT INTO {} ({names}) VALUES {rows}{updating}", writer.names.table(table));
-        piece.iter().fold(Statement::new(sql), |statement, row| bind(statement, row, columns))
-    };
-    pieces(rows, |row| size(row)).into_iter().map(statement).collect()
-}
-
-fn as_admin(row: &Row) -> Option<&AdminRow> {
-    match row {
-        Row::Admin(row) => Some(row),
-        _ => None,
-    }
-}
-
-/// Bytes of a row's long columns; the others are covered by a constant.
-fn size(row: &Row) -> usize {
-    let long = match row {
-        Row::Alias(row) => row.goto.len(),
-        Row::Mailbox(row) => row.password.len() + row.maildir.len(),
-        Row::Domain(row) => row.description.len(),
-        Row::Admin(row) => row.password.len(),
-        Row::AliasDomain(_) | Row::Id(_) => 0,
-    };
-    long + 1024
-}
-
-fn bind<'q>(query: Statement<'q>, row: &'q Row, columns: &Columns) -> Statement<'q> {
-    match row {
-        Row::Domain(row) => query
-            .bind(&row.domain)
-            .bind(&row.description)
-            .bind(&row.transport)
-            .bind(row.backupmx)
-            .bind(row.aliases)
-            .bind(row.mailboxes)
-            .bind(row.maxquota)
-            .bind(row.quota)
-            .bind(row.active),
-        Row::AliasDomain(row) => query.bind(&row.alias_domain).bind(&row.target_domain).bind(row.active),
-        Row::Mailbox(row) => {
-            let mut query = query
-                .bind(&row.username)
-                .bind(&row.password)
-                .bind(&row.name)
-                .bind(&row.maildir)
-                .bind(row.quota);
-            if columns.has("mailbox", "local_part") {
-                query = query.bind(&row.local_part);
-            }
-            query.bind(&row.domain).bind(row.active)
-        }
-        Row::Id(row) => query.bind(&row.key).bind(row.uid).bind(row.gid),
-        Row::Admin(row) => {
-            let mut query = query.bind(&row.username).bind(&row.password);
-            if columns.has("admin", "superadmin") {
-                query = query.bind(row.superadmin);
-            }
-            query.bind(row.active)
-        }
-        Row::Alias(row) => {
-            let mut query = query.bind(&row.address).bind(&row.goto).bind(&row.domain);
-            if columns.has("alias", "description") {
-                query = query.bind(&row.description);
-            }
-            query.bind(row.active)
-        }
-    }
-}
-
-/// The column that rows are found by.
-fn key_column(table: Table) -> &'static str {
-    match table {
-        Table::Domain => "domain",
-        Table::AliasDomain => "alias_domain",
-        Table::Mailbox | Table::Admin => "username",
-        Table::Alias => "address",
-        Table::Id => "row_key",
-    }
-}
-
-fn delete<'q>(names: &Names, table: Table, ids: &[&'q RowId]) -> Vec<Statement<'q>> {
-    let key = key_column(table);
-    let statement = |piece: &[&'q RowId]| {
-        let sql =
-            format!("DELETE FROM {} WHERE {key} IN ({})", names.table(table), placeholders(piece.len()));
-        piece.iter().fold(Statement::new(sql), |statement, id| statement.bind(&id.1))
-    };
-    pieces(ids, |id| id.1.len()).into_iter().map(statement).collect()
-}
-
-fn own<'q>(writer: Writer<'_>, owners: &'q [OwnerRow]) -> Vec<Statement<'q>> {
-    let updating = writer.updating(writer.owners, OWNER_COLUMNS.into_iter().skip(2));
-    let statement = |piece: &'q [OwnerRow]| {
-        let rows = vec!["(?,?,?,?,?,?,?,?,?,?)"; piece.len()].join(",");
-        let sql = format!(
-            "INSERT INTO {} ({}) VALUES {rows}{updating}",
-            writer.names.owner(),
-            OWNER_COLUMNS.join(","),
-        );
-        piece.iter().fold(Statement::new(sql), |statement, owner| {
-            statement
-                .bind(&owner.key)
-                .bind(owner.table.as_str())
-                .bind(&owner.server)
-                .bind(&owner.object_uid)
-                .bind(&owner.object)
-                .bind(owner.policy.as_str())
-                .bind(&owner.desired)
-                .bind(&owner.password)
-                .bind(&owner.goto)
-                .bind(&owner.named)
-        })
-    };
-    pieces(owners, |owner| owner.goto.len() + 1024).into_iter().map(statement).collect()
-}
-
-fn disown<'q>(names: &Names, ids: &'q [RowId]) -> Vec<Statement<'q>> {
-    let statement = |piece: &'q [RowId]| {
-        let pairs = vec!["(?,?)"; piece.len()].join(",");
-        let sql = format!("DELETE FROM {} WHERE (row_key, table_name) IN ({pairs})", names.owner());
-        piece
-            .iter()
-            .fold(Statement::new(sql), |statement, (table, key)| statement.bind(key).bind(table.as_str()))
-    };
-    pieces(ids, |id| id.1.len()).into_iter().map(statement).collect()
-}
-
-fn log<'q>(names: &Names, rows: &'q [LogRow]) -> Vec<Statement<'q>> {
-    let statement = |piece: &'q [LogRow]| {
-        let values = vec!["(NOW(),?,?,?,?)"; piece.len()].join(",");
-        let sql = format!(
-            "INSERT INTO {} (timestamp, username, domain, action, data) VALUES {values}",
-            names.of("log")
-        );
-        piece.iter().fold(Statement::new(sql), |statement, row| {
-            statement.bind(LOG_USER).bind(&row.domain).bind(row.action).bind(&row.data)
-        })
-    };
-    pieces(rows, |row| row.data.len() + 512).into_iter().map(statement).collect()
 }

@@ -36,39 +36,61 @@ const REQUIRED_FOR_ADMINS: [(&str, &[&str]); 2] =
 /// The columns that are there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Columns {
-    columns: BTreeSet<(String, String)>,
-    /// Those of the columns that are in the primary key of a table with transactions.
+    there: BTreeSet<(String, String)>,
+    /// Those of the columns that are in the primary key of a table.
     keys: BTreeSet<(String, String)>,
+    /// Those of the columns that every new row has to give a value.
+    valueless: BTreeSet<(String, String)>,
+    /// The tables with transactions.
+    transactional: BTreeSet<String>,
 }
+
+/// Table, column, whether it is in the primary key, whether it has to be given a value, whether the table has transactions.
+type Found = (String, String, i64, i64, i64);
 
 impl Columns {
     pub(super) async fn read(connection: &mut MySqlConnection, names: &Names) -> Result<Self, Error> {
-        let found: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR), CAST(column_key = 'PRI' AND COALESCE(engine, '') = 'InnoDB' AS SIGNED) \
+        let found: Vec<Found> = sqlx::query_as(
+            "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR), CAST(column_key = 'PRI' AS SIGNED), \
+             CAST(is_nullable = 'NO' AND column_default IS NULL AND COALESCE(extra, '') = '' AS SIGNED), \
+             CAST(COALESCE(engine, '') = 'InnoDB' AS SIGNED) \
              FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) \
              WHERE table_schema = DATABASE()",
         )
         .fetch_all(connection)
         .await?;
-        let ours = |table: &str, column: &str| {
+        let ours = |(table, column, ..): &Found| {
             Some((names.strip(table)?.to_ascii_lowercase(), column.to_ascii_lowercase()))
         };
-        let columns = found.iter().filter_map(|(table, column, _)| ours(table, column)).collect();
-        let keys = found.iter().filter(|(.., is_key)| *is_key != 0);
-        let keys = keys.filter_map(|(table, column, _)| ours(table, column)).collect();
-        Ok(Self { columns, keys })
+        let that = |is: fn(&Found) -> bool| found.iter().filter(move |found| is(found)).filter_map(ours);
+        Ok(Self {
+            there: that(|_| true).collect(),
+            keys: that(|found| found.2 != 0).collect(),
+            valueless: that(|found| found.3 != 0).collect(),
+            transactional: that(|found| found.4 != 0).map(|(table, _)| table).collect(),
+        })
     }
 
     /// Names of the tables that have the prefix, without it.
     pub(super) fn tables(&self) -> BTreeSet<&str> {
-        self.columns.iter().map(|(table, _)| table.as_str()).collect()
+        self.there.iter().map(|(table, _)| table.as_str()).collect()
     }
 
     /// Whether a second row with the same value in `column` is refused, and what else its transaction did is undone: the
     /// column is the table's primary key by itself.
     pub(super) fn refuses_second(&self, table: &str, column: &str) -> bool {
         let mut keys = self.keys.iter().filter(|(of, _)| of == table).map(|(_, key)| key.as_str());
-        keys.next() == Some(column) && keys.next().is_none()
+        self.has_transactions(table) && keys.next() == Some(column) && keys.next().is_none()
+    }
+
+    /// Whether what a transaction did in the table is undone with the transaction.
+    pub(super) fn has_transactions(&self, table: &str) -> bool {
+        self.transactional.contains(table)
+    }
+
+    /// The columns of a table that every new row has to give a value.
+    pub(super) fn valueless<'a>(&'a self, table: &'a str) -> impl Iterator<Item = &'a str> {
+        self.valueless.iter().filter(move |(of, _)| of == table).map(|(_, column)| column.as_str())
     }
 
     /// Refuses tables that lack something, with everything that they lack.
@@ -105,6 +127,6 @@ impl Columns {
     }
 
     pub(super) fn has(&self, table: &str, column: &str) -> bool {
-        self.columns.contains(&(table.to_owned(), column.to_owned()))
+        self.there.contains(&(table.to_owned(), column.to_owned()))
     }
 }

@@ -8,11 +8,14 @@
 mod apply;
 mod columns;
 mod dialect;
+mod expiry;
 mod grants;
 mod names;
+mod piecemeal;
 mod read;
 mod schema;
 mod statement;
+mod writer;
 
 use std::time::Duration;
 
@@ -27,6 +30,23 @@ pub use read::OwnedKeys;
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection takes at most to be ready for use, with tables to be made.
+const OPEN_LIMIT: Duration = Duration::from_mins(1);
+
+/// How long the answer to a ping may take.
+const PING_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a plan may take to be applied, or a question to be answered: longer than a server waits for a row that somebody
+/// else holds (`innodb_lock_wait_timeout`, 50 s), so that it is the server that tells.
+const STATEMENT_LIMIT: Duration = Duration::from_mins(1);
+
+/// An idle connection is asked this often whether it still works: a database that was replaced is compared anew soon.
+pub const PING_INTERVAL: Duration = Duration::from_secs(3);
+
+/// How long the server keeps a connection of which it hears nothing, and with it the lock: that of an operator whose node
+/// is gone. Seconds; its own default is eight hours.
+const WAIT_TIMEOUT: u32 = 60;
 
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +126,8 @@ impl Access {
             .database(&self.database)
             .username(&self.username)
             .password(&self.password)
+            // The driver's own choice is UTC; PostfixAdmin's times are the server's.
+            .timezone(None::<String>)
             // Statements carry password hashes as parameters only, but slow ones are no news for an administrator either.
             .disable_statement_logging();
         match &self.tls {
@@ -140,14 +162,26 @@ impl Store {
         let names = Names::new(&access.table_prefix)
             .ok_or_else(|| Error::Unfit(vec!["a table prefix of letters, digits and _".to_owned()]))?;
         let options = access.options();
-        let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
+        let connection = tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
             .await
             .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
+        within(OPEN_LIMIT, Self::over(connection, access, names, server)).await
+    }
+
+    async fn over(
+        mut connection: MySqlConnection,
+        access: &Access,
+        names: Names,
+        server: &str,
+    ) -> Result<Self, Error> {
         let lock = lock(&mut connection, access, server).await?;
         let columns = schema::ensure_postfixadmin(&mut connection, &names).await?;
-        schema::ensure_own(&mut connection, &names, &columns).await?;
+        let columns = schema::ensure_own(&mut connection, &names, columns).await?;
         if let Some(reader) = &access.reader {
             schema::grant(&mut connection, &names, reader).await?;
+        }
+        if !writer::leaves_out(&columns) {
+            be_strict(&mut connection).await?;
         }
         let count = format!("SELECT COUNT(*) FROM {}", names.table(Table::Id));
         let ids: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await?;
@@ -171,22 +205,48 @@ impl Store {
     /// Asks the server whether the connection still works.
     ///
     /// # Errors
-    /// [`Error::Database`] where it doesn't.
+    /// [`Error::Database`] and [`Error::Timeout`] where it doesn't.
     pub async fn ping(&mut self) -> Result<(), Error> {
-        Ok(self.connection.ping().await?)
+        within(PING_LIMIT, async { Ok(self.connection.ping().await?) }).await
+    }
+
+    /// Waits for something else than the database, and keeps the connection: the server lets go of one that is silent.
+    ///
+    /// # Errors
+    /// Those of [`Store::ping`].
+    pub async fn kept_during<T>(&mut self, other: impl Future<Output = T>) -> Result<T, Error> {
+        let mut other = std::pin::pin!(other);
+        loop {
+            tokio::select! {
+                done = &mut other => return Ok(done),
+                () = tokio::time::sleep(PING_INTERVAL) => self.ping().await?,
+            }
+        }
     }
 
     /// Gives the lock back and closes the connection.
     pub async fn close(mut self) {
-        // The server notices the end of a connection in its own time; who comes next need not wait for that.
-        let released = sqlx::query("DO RELEASE_LOCK(?)").bind(&self.lock).execute(&mut self.connection).await;
-        if let Err(error) = released {
-            tracing::debug!(%error, "the lock ends with the connection");
-        }
-        if let Err(error) = self.connection.close().await {
-            tracing::debug!(%error, "the database connection did not close in order");
+        let closed = within(PING_LIMIT, async {
+            // The server notices the end of a connection in its own time; who comes next need not wait for that.
+            sqlx::query("DO RELEASE_LOCK(?)").bind(&self.lock).execute(&mut self.connection).await?;
+            Ok(self.connection.close().await?)
+        });
+        if let Err(error) = closed.await {
+            tracing::debug!(%error, "the database connection did not close in order, its lock ends with it");
         }
     }
+}
+
+/// Waits for the database, but not for ever. What is not waited for any more leaves the connection in the middle of something.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(limit, work).await.map_err(|_| Error::Timeout(limit))?
+}
+
+/// Has the server refuse a value that doesn't fit its column, where it would cut it off.
+async fn be_strict(connection: &mut MySqlConnection) -> Result<(), Error> {
+    let sql = "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')";
+    sqlx::raw_sql(sql).execute(connection).await?;
+    Ok(())
 }
 
 /// Takes the lock of `server`; gives its name.
@@ -196,6 +256,8 @@ async fn lock(connection: &mut MySqlConnection, access: &Access, server: &str) -
         "vmail-operator:{}",
         crate::plan::fingerprint::digest(&[&access.database, &access.table_prefix, server])
     );
+    let let_go = format!("SET SESSION wait_timeout = {WAIT_TIMEOUT}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(let_go)).execute(&mut *connection).await?;
     let taken: Option<i64> =
         sqlx::query_scalar("SELECT GET_LOCK(?, 0)").bind(&name).fetch_one(connection).await?;
     if taken == Some(1) { Ok(name) } else { Err(Error::Locked(name)) }

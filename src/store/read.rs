@@ -7,7 +7,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Either, Row as _};
 
 use super::statement::{Statement, padded, placeholders};
-use super::{Error, Store, grants};
+use super::{Error, STATEMENT_LIMIT, Store, grants, within};
 use crate::api::DeletionPolicy;
 use crate::index::Key;
 use crate::plan::Current;
@@ -27,8 +27,22 @@ impl Store {
     /// The rows and owners under the given keys.
     ///
     /// # Errors
-    /// [`Error::Database`] when the connection breaks.
+    /// [`Error::Database`] when the connection breaks, [`Error::Timeout`]: it is of no use then.
     pub async fn read(&mut self, keys: &[&Key]) -> Result<Current, Error> {
+        within(STATEMENT_LIMIT, self.read_all(keys)).await
+    }
+
+    async fn read_all(&mut self, keys: &[&Key]) -> Result<Current, Error> {
+        let current = self.read_asked(keys).await?;
+        // The domain of a server that has such rows came here.
+        if !self.ids_in_use && current.owners.keys().any(|(table, _)| *table == Table::Id) {
+            self.ids_in_use = true;
+            return self.read_asked(keys).await;
+        }
+        Ok(current)
+    }
+
+    async fn read_asked(&mut self, keys: &[&Key]) -> Result<Current, Error> {
         let at_once = if keys.len() > AT_ONCE { None } else { Some(self.read_at_once(keys).await) };
         let mut current = match at_once {
             // As for a plan: whatever a server has against the packet, it may take the same one by one.
@@ -138,8 +152,12 @@ impl Store {
     /// Every key that `server` owns a row under, with the policy that all rows of a key share.
     ///
     /// # Errors
-    /// [`Error::Database`] when the connection breaks.
+    /// [`Error::Database`] when the connection breaks, [`Error::Timeout`]: it is of no use then.
     pub async fn owned_keys(&mut self, server: &str) -> Result<OwnedKeys, Error> {
+        within(STATEMENT_LIMIT, self.read_owned_keys(server)).await
+    }
+
+    async fn read_owned_keys(&mut self, server: &str) -> Result<OwnedKeys, Error> {
         let mut keys = OwnedKeys::new();
         let sql = format!("SELECT table_name, row_key, policy FROM {} WHERE server = ?", self.names.owner());
         let mut found = sqlx::query(AssertSqlSafe(sql)).bind(server).fetch(&mut self.connection);
@@ -156,8 +174,12 @@ impl Store {
     /// How many rows `server` owns in each table.
     ///
     /// # Errors
-    /// [`Error::Database`] when the connection breaks.
+    /// [`Error::Database`] when the connection breaks, [`Error::Timeout`]: it is of no use then.
     pub async fn counts(&mut self, server: &str) -> Result<Counts, Error> {
+        within(STATEMENT_LIMIT, self.read_counts(server)).await
+    }
+
+    async fn read_counts(&mut self, server: &str) -> Result<Counts, Error> {
         let owner = self.names.owner();
         let sql = format!("SELECT table_name, COUNT(*) FROM {owner} WHERE server = ? GROUP BY table_name");
         let counts: Vec<(String, i64)> =

@@ -19,6 +19,7 @@ use super::brake::{self, Held, Recent};
 use super::serve::{REPORT_INTERVAL, jittered};
 use super::teller::Teller;
 use crate::api::Reason;
+use crate::client;
 use crate::desired::{Verdict, desired, unserved};
 use crate::index::{Key, Work};
 use crate::object::ObjectName;
@@ -38,7 +39,7 @@ const REST: Duration = Duration::from_millis(300);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FilesError {
     #[error("API server: {0}")]
-    Api(#[from] kube::Error),
+    Api(#[from] client::Error),
     #[error(transparent)]
     TooMany(#[from] TooMany),
 }

@@ -11,23 +11,27 @@ mod drift;
 mod files;
 mod pace;
 mod pass;
+mod refused;
 mod serve;
 mod tally;
 mod teller;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use kube::Client;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::desired;
+use crate::index::Key;
 use crate::metrics::Metrics;
 use crate::object::ObjectName;
-use crate::report::Reports;
+use crate::report::{Reports, ServerReport};
 use crate::status::Statuses;
 use crate::watches::SharedIndex;
+use serve::jittered;
 
 /// What every set loop shares.
 #[derive(Clone)]
@@ -48,62 +52,143 @@ pub struct Context {
     pub drift_check_interval: Duration,
 }
 
+/// Why the set loops can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The loop of a server ended by itself, which none should: it panicked.
+    #[error("the set loop of the MailServer {0} failed")]
+    Ended(ObjectName),
+}
+
 impl Context {
+    /// Tells the controller and the metrics of a server.
+    fn report(&self, server: &ObjectName, report: ServerReport) {
+        self.metrics.tables_synced(server, report.tables.ok);
+        self.reports.set(server, report);
+    }
+
+    /// A server is gone, and its loop has ended.
+    fn forget(&self, server: &ObjectName) {
+        self.reports.remove(server);
+        self.metrics.forget(server);
+    }
+
     /// The id of a server's set loop in the ownership table.
     fn server_id(&self, server: &ObjectName) -> String {
         format!("{}/{server}", self.installation)
     }
 }
 
+/// Keys whose objects are told together that no server serves them.
+const UNSERVED: usize = 1000;
+
 /// Runs a set loop for every server, until `shutdown`; then lets each end its statement and give its lock back.
-pub async fn run(context: Context, shutdown: CancellationToken) {
+///
+/// # Errors
+/// [`Error`], once the other loops have ended.
+pub async fn run(context: Context, shutdown: CancellationToken) -> Result<(), Error> {
     let mut changed = context.index.subscribe();
     tokio::select! {
         () = context.index.servers_listed() => {}
-        () = shutdown.cancelled() => return,
+        () = shutdown.cancelled() => return Ok(()),
     }
-    let mut tasks = JoinSet::new();
-    let mut loops: BTreeMap<ObjectName, CancellationToken> = BTreeMap::new();
-    loop {
-        let servers = context.index.read().server_names();
-        loops.retain(|server, stop| {
-            let kept = servers.contains(server);
-            if !kept {
-                stop.cancel();
-                context.reports.remove(server);
-            }
-            kept
-        });
-        for server in servers {
-            loops.entry(server.clone()).or_insert_with(|| {
-                let stop = shutdown.child_token();
-                tasks.spawn(serve::serve(context.clone(), server, stop.clone()));
-                stop
-            });
-        }
+    let stop = shutdown.child_token();
+    let mut loops = Loops::new(&context, stop.clone());
+    let mut next_check = Instant::now() + jittered(context.drift_check_interval);
+    let mut result = Ok(());
+    while result.is_ok() {
+        loops.follow();
         // The loops connect while the rest is listed; who has no server is not known before.
         let complete = context.index.is_complete();
-        if complete {
-            tell_unserved(&context);
+        if complete && context.index.read().has_unserved() {
+            let keys = context.index.quietly(crate::index::Index::take_unserved);
+            tell_unserved(&context, &keys.into_iter().collect::<Vec<_>>()).await;
         }
         tokio::select! {
             result = changed.changed(), if complete => if result.is_err() { break },
             () = context.index.complete(), if !complete => {}
+            Some(ended) = loops.tasks.join_next_with_id() => result = loops.ended(ended),
+            () = tokio::time::sleep_until(next_check), if complete => {
+                // A status that somebody wiped is written again.
+                let keys = context.index.read().unserved_keys();
+                tell_unserved(&context, &keys).await;
+                next_check = Instant::now() + jittered(context.drift_check_interval);
+            }
             () = shutdown.cancelled() => break,
         }
     }
-    while tasks.join_next().await.is_some() {}
+    stop.cancel();
+    while let Some(ended) = loops.tasks.join_next_with_id().await {
+        result = result.and(loops.ended(ended));
+    }
+    result
+}
+
+/// The loops, one a server.
+struct Loops<'a> {
+    context: &'a Context,
+    /// Stops all of them.
+    stop: CancellationToken,
+    /// What stops each.
+    running: BTreeMap<ObjectName, CancellationToken>,
+    tasks: JoinSet<()>,
+    /// Whose each task is, and what stops it.
+    of: HashMap<task::Id, (ObjectName, CancellationToken)>,
+}
+
+impl<'a> Loops<'a> {
+    fn new(context: &'a Context, stop: CancellationToken) -> Self {
+        let (running, tasks, of) = (BTreeMap::new(), JoinSet::new(), HashMap::new());
+        Self { context, stop, running, tasks, of }
+    }
+
+    /// Stops those whose server is gone, and starts those of new ones.
+    fn follow(&mut self) {
+        let servers = self.context.index.read().server_names();
+        self.running.retain(|server, stop| {
+            let kept = servers.contains(server);
+            if !kept {
+                stop.cancel();
+                // One of the same name must not be taken for it.
+                self.context.reports.remove(server);
+            }
+            kept
+        });
+        for server in servers {
+            self.running.entry(server.clone()).or_insert_with(|| {
+                let stop = self.stop.child_token();
+                let task = self.tasks.spawn(serve::serve(self.context.clone(), server.clone(), stop.clone()));
+                self.of.insert(task.id(), (server, stop.clone()));
+                stop
+            });
+        }
+    }
+
+    /// One that panicked must not leave its server without a loop and everybody else in the belief that all is well.
+    fn ended(&mut self, ended: Result<(task::Id, ()), JoinError>) -> Result<(), Error> {
+        let (id, panicked) = match ended {
+            Ok((id, ())) => (id, false),
+            Err(error) => (error.id(), true),
+        };
+        let Some((server, stop)) = self.of.remove(&id) else { return Ok(()) };
+        if panicked || !stop.is_cancelled() {
+            return Err(Error::Ended(server));
+        }
+        if !self.running.contains_key(&server) {
+            self.context.forget(&server);
+        }
+        Ok(())
+    }
 }
 
 /// Objects that no server serves wait for a verdict all the same.
-fn tell_unserved(context: &Context) {
-    let keys = context.index.quietly(crate::index::Index::take_unserved);
-    if keys.is_empty() {
-        return;
+async fn tell_unserved(context: &Context, keys: &[Key]) {
+    for chunk in keys.chunks(UNSERVED) {
+        let verdicts: Vec<_> = {
+            let index = context.index.read();
+            chunk.iter().flat_map(|key| desired::unserved(&index, key)).collect()
+        };
+        context.statuses.offer(verdicts);
+        tokio::task::yield_now().await;
     }
-    let verdicts: Vec<_> = {
-        let index = context.index.read();
-        keys.iter().flat_map(|key| desired::unserved(&index, key)).collect()
-    };
-    context.statuses.offer(verdicts);
 }

@@ -9,12 +9,15 @@ use kube::runtime::events::EventType;
 use tokio::time::Instant;
 
 use super::Context;
-use super::ahead::{Ahead, Rows};
+use super::ahead::Ahead;
 use super::brake::{self, Held, Recent};
 use super::drift::{self, Drifted};
+use super::refused::Refused;
 use super::tally::Tally;
 use super::teller::Teller;
+use crate::api::mail_server::Drift;
 use crate::api::{DeletionPolicy, Reason};
+use crate::client;
 use crate::desired::desired;
 use crate::index::rows::ServerRow;
 use crate::index::{Key, Work};
@@ -30,8 +33,11 @@ pub(super) enum PassError {
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("API server: {0}")]
-    Api(#[from] kube::Error),
+    Api(#[from] client::Error),
 }
+
+/// Keys that are looked at while the index is held.
+const LOOK: usize = 1000;
 
 /// The passes over one connection.
 pub(super) struct Passes<'a> {
@@ -53,6 +59,8 @@ pub(super) struct Passes<'a> {
     troubled: BTreeSet<Key>,
     /// Rows that differ and are left alone, with `drift: Report`.
     drifted: Drifted,
+    /// Rows that should go and that the database keeps.
+    refused: Refused,
     teller: Teller<'a>,
 }
 
@@ -80,6 +88,7 @@ impl<'a> Passes<'a> {
             recent,
             troubled: BTreeSet::new(),
             drifted: Drifted::default(),
+            refused: Refused::default(),
             teller: Teller::new(context, server),
         }
     }
@@ -90,6 +99,11 @@ impl<'a> Passes<'a> {
 
     pub(super) async fn ping(&mut self) -> Result<(), PassError> {
         Ok(self.store.ping().await?)
+    }
+
+    /// Waits for something else than the database, and keeps the connection.
+    pub(super) async fn kept_during<T>(&mut self, other: impl Future<Output = T>) -> Result<T, PassError> {
+        Ok(self.store.kept_during(other).await?)
     }
 
     /// Compares everything: all that is declared and all that is owned.
@@ -147,17 +161,17 @@ impl<'a> Passes<'a> {
         self.tally = Tally::new(owned.len(), counts);
         let declared = self.context.index.read().keys_of(self.server);
         let gone = owned.iter().filter(|(_, policy)| **policy != DeletionPolicy::Retain).map(|(key, _)| key);
-        let gone = self.without_rows(gone);
+        let gone = self.without_rows(&gone.collect::<Vec<_>>()).await;
         let mut keys: BTreeSet<Key> = declared.into_iter().collect();
         keys.extend(owned.into_keys());
         self.brake(gone).await;
-        self.compare(keys, rows).await
+        self.compare_many(keys, rows).await
     }
 
     async fn compare_touched(&mut self, mut keys: BTreeSet<Key>) -> Result<(), PassError> {
         // What is held back is part of every plan until it is released or declared again.
         keys.extend(self.held.take().map(|held| held.keys).unwrap_or_default());
-        let mut gone = self.without_rows(keys.iter());
+        let mut gone = self.without_rows(&keys.iter().collect::<Vec<_>>()).await;
         if gone.len() + self.recent_deletions() > self.minimum() {
             let gone_keys: Vec<&Key> = gone.iter().collect();
             let current = self.store.read(&gone_keys).await?;
@@ -171,7 +185,7 @@ impl<'a> Passes<'a> {
         }
         self.brake(gone).await;
         let keys = self.insert_unseen(keys).await?;
-        self.compare(keys, Rows::default()).await
+        self.compare(keys).await
     }
 
     /// Deletions that were let through a short while ago.
@@ -179,13 +193,24 @@ impl<'a> Passes<'a> {
         self.recent.count(Instant::now())
     }
 
-    fn without_rows<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> BTreeSet<Key> {
-        let index = self.context.index.read();
-        let is_gone = |key: &Key| {
-            let desired = desired(&index, self.server, key);
-            desired.wants.is_empty() && desired.kept.is_none()
-        };
-        keys.filter(|key| is_gone(key)).cloned().collect()
+    async fn without_rows(&self, keys: &[&Key]) -> BTreeSet<Key> {
+        let mut gone = BTreeSet::new();
+        for chunk in keys.chunks(LOOK) {
+            {
+                let index = self.context.index.read();
+                let is_gone = |key: &Key| {
+                    let desired = desired(&index, self.server, key);
+                    desired.wants.is_empty() && desired.kept.is_none()
+                };
+                gone.extend(chunk.iter().filter(|key| is_gone(key)).map(|key| (*key).clone()));
+            }
+            tokio::task::yield_now().await;
+        }
+        gone
+    }
+
+    fn corrects_drift(&self) -> bool {
+        self.server_row().is_none_or(|row| row.drift == Drift::Correct)
     }
 
     fn server_row(&self) -> Option<ServerRow> {
@@ -204,8 +229,8 @@ impl<'a> Passes<'a> {
         self.teller.held(self.held.as_ref()).await;
     }
 
-    async fn tell_drift(&mut self, news: &[RowId], correct: bool) {
-        if correct {
+    async fn tell_drift(&mut self, news: &[RowId]) {
+        if self.corrects_drift() {
             self.drifted = Drifted::default();
         }
         if news.is_empty() {
@@ -221,10 +246,11 @@ impl<'a> Passes<'a> {
     }
 
     fn current_report(&self) -> ServerReport {
-        let tables = match (&self.held, self.drifted.message()) {
-            (Some(held), _) => Finding::bad(Reason::DeletionsHeld, held.message()),
-            (None, Some(message)) => Finding::bad(Reason::DriftDetected, message),
-            (None, None) => Finding::good(Reason::Synced, "the tables are as declared"),
+        let tables = match (&self.held, self.refused.message(), self.drifted.message()) {
+            (Some(held), ..) => Finding::bad(Reason::DeletionsHeld, held.message()),
+            (None, Some(message), _) => Finding::bad(Reason::RowRefused, message),
+            (None, None, Some(message)) => Finding::bad(Reason::DriftDetected, message),
+            (None, None, None) => Finding::good(Reason::Synced, "the tables are as declared"),
         };
         ServerReport {
             database: Some(Finding::good(Reason::Ready, "connected")),

@@ -13,16 +13,14 @@ use super::files;
 use super::pace::Pace;
 use super::pass::{PassError, Passes};
 use crate::api::{MailServer, Reason};
+use crate::client::{self, bounded};
 use crate::object::ObjectName;
 use crate::report::{Counts, Finding, ServerReport};
 use crate::server::database::{Endpoint, endpoint};
-use crate::store::{self, Access, Store};
+use crate::store::{self, Access, PING_INTERVAL, Store};
 
 /// Shortest and longest rest between two attempts to connect.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
-
-/// An idle connection is asked this often whether it still works: a database that was replaced is compared anew soon.
-const PING_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Counts on the `MailServer` are told at most this often.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,7 +38,7 @@ pub(super) async fn serve(context: Context, server: ObjectName, stop: Cancellati
             if let Err(error) = files::work(&context, &server, &mut recent, &stop).await {
                 tracing::warn!(%server, %error, "look-up files not written, trying again");
                 let report = outage(&context, &server, None, error.finding());
-                context.reports.set(&server, report);
+                context.report(&server, report);
             }
             rest_or(&stop, &mut rest).await;
             continue;
@@ -55,12 +53,12 @@ pub(super) async fn serve(context: Context, server: ObjectName, stop: Cancellati
                 rest = BACK_OFF.0;
                 if let Err(error) = work(&context, &server, (store, database), &mut recent, &stop).await {
                     tracing::warn!(%server, %error, "pass interrupted, connecting again");
-                    context.reports.set(&server, database_outage(&context, &server, finding(&error)));
+                    context.report(&server, database_outage(&context, &server, finding(&error)));
                 }
             }
             Err(finding) => {
                 tracing::warn!(%server, reason = finding.reason.as_str(), error = finding.message, "no database");
-                context.reports.set(&server, database_outage(&context, &server, finding));
+                context.report(&server, database_outage(&context, &server, finding));
             }
         }
         rest_or(&stop, &mut rest).await;
@@ -125,7 +123,8 @@ fn store_finding(error: &store::Error) -> Finding {
 async fn connect(context: &Context, server: &ObjectName) -> Result<(Store, u64), Finding> {
     let database = context.index.read().server(server).map(|row| row.database).unwrap_or_default();
     let api = Api::<MailServer>::namespaced(context.client.clone(), &server.namespace);
-    let spec = api.get(&server.name).await.map_err(|error| unreadable("the MailServer", &error))?.spec;
+    let object = bounded(api.get(&server.name)).await;
+    let spec = object.map_err(|error| unreadable("the MailServer", &error))?.spec;
     let Some(endpoint) = endpoint(server, &spec) else {
         return Err(Finding::bad(Reason::Pending, "the MailServer looks accounts up in files now"));
     };
@@ -169,9 +168,8 @@ async fn secret_text(secrets: &Api<Secret>, name: &str, key: &str) -> Result<Str
 }
 
 async fn secret(secrets: &Api<Secret>, name: &str) -> Result<Secret, Finding> {
-    let secret =
-        secrets.get_opt(name).await.map_err(|error| unreadable(&format!("Secret {name}"), &error))?;
-    secret.ok_or_else(|| {
+    let secret = bounded(secrets.get_opt(name)).await;
+    secret.map_err(|error| unreadable(&format!("Secret {name}"), &error))?.ok_or_else(|| {
         Finding::bad(Reason::SecretNotFound, format!("there is no Secret {name} in this namespace"))
     })
 }
@@ -187,7 +185,7 @@ fn text_of(secret: &Secret, key: &str) -> Result<String, Finding> {
         })
 }
 
-fn unreadable(what: &str, error: &kube::Error) -> Finding {
+fn unreadable(what: &str, error: &client::Error) -> Finding {
     tracing::debug!(%error, what, "not readable");
     Finding::bad(
         Reason::DatabaseUnavailable,
@@ -206,8 +204,9 @@ async fn work(
     let mut changed = context.index.subscribe();
     let mut passes = Passes::new(context, server, store, database, recent);
     passes.read_ahead().await?;
-    all_listed(context, stop).await;
+    passes.kept_during(all_listed(context, stop)).await?;
     let mut next_check = Instant::now();
+    let mut next_ping = next_check + PING_INTERVAL;
     let mut pace = Pace::new(next_check);
     loop {
         if stop.is_cancelled()
@@ -215,6 +214,10 @@ async fn work(
         {
             passes.close().await;
             return Ok(());
+        }
+        if next_ping <= Instant::now() {
+            passes.ping().await?;
+            next_ping = Instant::now() + PING_INTERVAL;
         }
         if next_check <= Instant::now() {
             passes.full().await?;
@@ -239,7 +242,7 @@ async fn work(
             result = changed.changed() => if result.is_err() { return Ok(()) },
             () = tokio::time::sleep_until(report_due.unwrap_or(next_check)), if report_due.is_some() => passes.report(),
             () = tokio::time::sleep_until(next_check) => {}
-            () = tokio::time::sleep(PING_INTERVAL) => passes.ping().await?,
+            () = tokio::time::sleep_until(next_ping) => {}
             () = stop.cancelled() => {}
         }
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::brake::Held;
 use crate::api::{FIELD_MANAGER, MailServer, Reason};
+use crate::client;
 use crate::object::ObjectName;
 use crate::report::ServerReport;
 
@@ -57,7 +58,7 @@ impl<'a> Teller<'a> {
 
     /// Tells the `MailServer` controller.
     pub(super) fn report(&mut self, report: ServerReport) {
-        self.context.reports.set(self.server, report.clone());
+        self.context.report(self.server, report.clone());
         self.reported = Some((report, Instant::now()));
     }
 
@@ -77,7 +78,7 @@ impl<'a> Teller<'a> {
             action: "Sync".into(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
+        if let Err(error) = client::bounded(self.recorder.publish(&event, &reference)).await {
             tracing::debug!(%error, "event not published");
         }
     }

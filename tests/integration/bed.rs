@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use sqlx::mysql::MySqlDatabaseError;
 use tempfile::NamedTempFile;
 use vmail_operator::api::{FIELD_MANAGER, MailDomain, MailServer, Mailbox};
 use vmail_operator::store::Access;
@@ -181,9 +182,17 @@ impl Bed {
     }
 
     pub async fn numbers(&self, mariadb: &MariaDb, sql: &str) -> i64 {
+        const NO_SUCH_TABLE: u16 = 1146;
         let mut root = mariadb.root(Some(&self.access.database)).await;
-        // Until the operator has made the tables there is nothing.
-        sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut root).await.unwrap_or(0)
+        match sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut root).await {
+            // Until the operator has made the tables there is nothing.
+            Err(sqlx::Error::Database(error))
+                if error.downcast_ref::<MySqlDatabaseError>().number() == NO_SUCH_TABLE =>
+            {
+                0
+            }
+            number => number.unwrap(),
+        }
     }
 
     pub async fn rows(&self, mariadb: &MariaDb, table: &str, expected: i64) -> Duration {

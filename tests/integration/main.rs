@@ -23,6 +23,7 @@ mod operator;
 mod plugin;
 mod pod;
 mod postfixadmin;
+mod proxy;
 mod queries;
 mod replicas;
 mod schema;

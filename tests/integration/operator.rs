@@ -308,3 +308,19 @@ async fn killed_in_mid_sync_the_operator_ends_where_it_would_have() {
     assert_eq!(names.len(), 300);
     bed.says::<Mailbox>("u299", "Ready", "Synced").await;
 }
+
+#[tokio::test]
+async fn a_status_that_somebody_wiped_is_written_again() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("wiped", &mariadb).await;
+    bed.domain().await;
+    bed.mailboxes(0..1).await;
+    bed.create::<Mailbox>("stray", &json!({"address": "stray@beta.example.org"})).await;
+    for (name, reason) in [("u0", "Synced"), ("stray", "UnknownDomain")] {
+        bed.says::<Mailbox>(name, "Ready", reason).await;
+        let wipe = Patch::Merge(json!({"status": null}));
+        let wiped = bed.api::<Mailbox>().patch_status(name, &PatchParams::default(), &wipe).await.unwrap();
+        assert!(wiped.status.is_none_or(|status| status.conditions.is_empty()), "{name}");
+        bed.says::<Mailbox>(name, "Ready", reason).await;
+    }
+}

@@ -1,8 +1,9 @@
 //! Databases as `PostfixAdmin` makes them, of several of its versions: read and written without an error, altered nowhere.
 
 use sqlx::mysql::MySqlConnection;
+use vmail_operator::plan::Plan;
 use vmail_operator::store::Store;
-use vmail_operator::tables::{AliasDomainRow, Row, SharedColumn, Table};
+use vmail_operator::tables::{AliasDomainRow, MailboxRow, Row, SharedColumn, Table};
 
 use crate::mariadb::MariaDb;
 use crate::store::{SERVER, alias, domain, execute, key, mailbox, named, writing};
@@ -88,6 +89,45 @@ async fn every_version_is_read_and_written() {
         .unwrap();
         assert_eq!(dated, 1, "{version}: its list of mailboxes shows when one was made");
     }
+}
+
+/// How many days from now the password of `u0` expires.
+async fn days_left(root: &mut MySqlConnection) -> i64 {
+    let sql = "SELECT CAST(DATEDIFF(password_expiry, NOW()) AS SIGNED) FROM mailbox WHERE username = 'u0@alpha.example.org'";
+    sqlx::query_scalar(sql).fetch_one(root).await.unwrap()
+}
+
+/// `PostfixAdmin`'s own query for an IMAP server lets nobody in whose password has expired.
+#[tokio::test]
+async fn a_new_password_is_valid_for_as_long_as_its_domain_says() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("expiring").await;
+    let mut root = mariadb.root(Some("expiring")).await;
+    for (_, sql) in &VERSIONS {
+        execute(&mut root, sql).await;
+    }
+    let domain = "INSERT INTO domain (domain, description, transport, password_expiry) VALUES ('alpha.example.org', '', 'virtual', 365)";
+    execute(&mut root, domain).await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    store.apply(&writing(vec![mailbox(0)])).await.unwrap();
+    assert!((364..=366).contains(&days_left(&mut root).await));
+    let expired = "UPDATE mailbox SET password_expiry = '2000-01-01'";
+    execute(&mut root, expired).await;
+    let Row::Mailbox(row) = named(0, "Renamed") else { unreachable!() };
+    let renamed = Plan { updates: vec![Row::Mailbox(row.clone())], ..Plan::default() };
+    store.apply(&renamed).await.unwrap();
+    assert!(days_left(&mut root).await < 0, "the old password stays as old as it is");
+    let row = MailboxRow { password: "{SHA512-CRYPT}$6$x$another".into(), ..row };
+    store.apply(&Plan { updates: vec![Row::Mailbox(row)], ..Plan::default() }).await.unwrap();
+    assert!((364..=366).contains(&days_left(&mut root).await), "a new one is valid again");
+    execute(&mut root, "UPDATE domain SET password_expiry = 0; DELETE FROM mailbox").await;
+    let again = Plan { inserts: vec![mailbox(0)], ..Plan::default() };
+    store.apply(&again).await.unwrap();
+    let left: String = sqlx::query_scalar("SELECT CAST(password_expiry AS CHAR) FROM mailbox")
+        .fetch_one(&mut root)
+        .await
+        .unwrap();
+    assert_eq!(left, "2000-01-01 00:00:00", "where passwords don't expire, PostfixAdmin's default stays");
 }
 
 #[tokio::test]

@@ -14,8 +14,9 @@ use vmail_operator::api::{MailAlias, MailDomain, MailServer, Mailbox};
 use vmail_operator::desired::{Verdict, desired};
 use vmail_operator::index::{Index, Key};
 use vmail_operator::object::ObjectName;
-use vmail_operator::plan::{self, Plan, Terms};
+use vmail_operator::plan::{self, Current, Plan, Terms};
 use vmail_operator::store::{Access, Store};
+use vmail_operator::tables::Table;
 
 use crate::mariadb::MariaDb;
 
@@ -150,9 +151,32 @@ struct Operator {
 }
 
 impl Operator {
-    async fn compare(&mut self, index: &Index, keys: BTreeSet<Key>) -> (Plan, Vec<Verdict>) {
+    /// Works on what events touched: what may be new is inserted without a look first.
+    async fn touched(&mut self, index: &Index, keys: BTreeSet<Key>) {
         let server = ObjectName::new("mail", "myhost");
+        let may_be_new = |key: &Key| {
+            let tables: Vec<Table> =
+                desired(index, &server, key).wants.iter().map(|want| want.row.table()).collect();
+            matches!(key, Key::Address(_)) && self.store.tells_by_inserting(key, &tables)
+        };
+        let (new, mut seen): (BTreeSet<Key>, BTreeSet<Key>) =
+            keys.into_iter().partition(|key| may_be_new(key));
+        let (plan, _) = self.planned(index, new.clone(), &Current::default());
+        if !new.is_empty() && !self.store.insert_unseen(&plan).await.unwrap() {
+            seen.extend(new);
+        }
+        self.compare(index, seen).await;
+    }
+
+    async fn compare(&mut self, index: &Index, keys: BTreeSet<Key>) -> (Plan, Vec<Verdict>) {
         let current = self.store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap();
+        let (plan, verdicts) = self.planned(index, keys, &current);
+        self.store.apply(&plan).await.unwrap();
+        (plan, verdicts)
+    }
+
+    fn planned(&self, index: &Index, keys: BTreeSet<Key>, current: &Current) -> (Plan, Vec<Verdict>) {
+        let server = ObjectName::new("mail", "myhost");
         let mut wanted: Vec<_> =
             keys.into_iter().map(|key| (key.clone(), desired(index, &server, &key))).collect();
         let absent = self.store.absent_columns();
@@ -168,8 +192,7 @@ impl Operator {
             held: &BTreeSet::new(),
             passwords: &BTreeMap::new(),
         };
-        let plan = plan::plan(&mut wanted, &current, &terms);
-        self.store.apply(&plan).await.unwrap();
+        let plan = plan::plan(&mut wanted, current, &terms);
         (plan, wanted.into_iter().flat_map(|(_, desired)| desired.verdicts).collect())
     }
 
@@ -266,7 +289,7 @@ async fn live_through(access: &Access, mariadb: &MariaDb, events: &[Event]) {
             declared => {
                 declare(&mut index, declared);
                 let touched = index.take_work(&name).keys;
-                operator.compare(&index, touched).await;
+                operator.touched(&index, touched).await;
             }
         }
     }

@@ -1,5 +1,8 @@
 //! The store against a real MariaDB.
 
+mod session;
+mod unseen;
+
 use sqlx::{AssertSqlSafe, ConnectOptions, mysql::MySqlConnection};
 use vmail_operator::api::DeletionPolicy;
 use vmail_operator::index::Key;
@@ -238,7 +241,7 @@ async fn changes_stand_in_postfixadmins_log() {
 }
 
 /// The seed's tables of 2007 (ENGINE= in place of TYPE=): no `local_part`, no `alias.description`, int quotas, NULL transport.
-const SEED_TABLES: &str = "
+pub const SEED_TABLES: &str = "
     CREATE TABLE alias (address varchar(255) NOT NULL default '', goto text NOT NULL, domain varchar(255) NOT NULL default '',
       created datetime NOT NULL default '2000-01-01', modified datetime NOT NULL default '2000-01-01', active tinyint(1) NOT NULL default '1',
       PRIMARY KEY (address)) ENGINE=MyISAM;

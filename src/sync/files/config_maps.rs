@@ -10,6 +10,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::FilesError;
 use super::set::Set;
 use crate::api::{FIELD_MANAGER, MailServer};
+use crate::client::bounded;
 use crate::object::ObjectName;
 use crate::postfix;
 use crate::postfix::shards::{
@@ -35,7 +36,7 @@ impl ConfigMaps {
     /// Reads them, and the set that they hold, as far as it can be read.
     pub(super) async fn open(client: Client, server: &ObjectName) -> Result<(Self, Set), FilesError> {
         let api = Api::<MailServer>::namespaced(client.clone(), &server.namespace);
-        let owner = api.get(&server.name).await?.controller_owner_ref(&()).unwrap_or_default();
+        let owner = bounded(api.get(&server.name)).await?.controller_owner_ref(&()).unwrap_or_default();
         let mut config_maps =
             Self { client, server: server.clone(), owner, manifest: None, held: BTreeMap::new() };
         let entries = config_maps.read().await?.values().flat_map(shards::read_entries).collect();
@@ -55,7 +56,7 @@ impl ConfigMaps {
     async fn read(&mut self) -> Result<BTreeMap<u32, Files>, FilesError> {
         let mut slots = BTreeMap::new();
         let parameters = ListParams::default().labels(&Component::LookUpFiles.selector(&self.server.name));
-        for config_map in self.api().list(&parameters).await? {
+        for config_map in bounded(self.api().list(&parameters)).await? {
             let (name, data) = (config_map.name_any(), config_map.data.unwrap_or_default());
             if name == maps(&self.server.name) {
                 self.manifest = data.get(MANIFEST_FILE).and_then(|text| Manifest::parse(text));
@@ -121,7 +122,7 @@ impl ConfigMaps {
             ..ConfigMap::default()
         };
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        api.patch(&name, &parameters, &Patch::Apply(&config_map)).await?;
+        bounded(api.patch(&name, &parameters, &Patch::Apply(&config_map))).await?;
         Ok(())
     }
 
@@ -129,8 +130,9 @@ impl ConfigMaps {
         let named: BTreeSet<u32> = manifest.shards.values().map(|placement| placement.slot).collect();
         let left: Vec<u32> = self.held.keys().filter(|slot| !named.contains(slot)).copied().collect();
         for slot in left {
-            match self.api().delete(&maps_slot(&self.server.name, slot), &DeleteParams::default()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
+            let (api, name) = (self.api(), maps_slot(&self.server.name, slot));
+            match bounded(api.delete(&name, &DeleteParams::default())).await {
+                Err(error) if error.is_not_found() => {}
                 result => result.map(|_| ())?,
             }
             self.held.remove(&slot);

@@ -9,8 +9,7 @@ use super::super::chunk::chunks;
 use super::super::tally::deleted_keys;
 use super::{PassError, Passes};
 use crate::api::Reason;
-use crate::api::mail_server::Drift;
-use crate::desired::{Desired, Verdict, Want, desired, unserved};
+use crate::desired::{Desired, PasswordWant, Verdict, Want, desired, unserved};
 use crate::index::Key;
 use crate::password::{self, Request};
 use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
@@ -29,22 +28,60 @@ struct Compared {
 }
 
 impl Passes<'_> {
-    /// `ahead`: what was read of some of the keys a moment ago.
-    pub(super) async fn compare(&mut self, keys: BTreeSet<Key>, mut ahead: Rows) -> Result<(), PassError> {
+    /// Compares some keys.
+    pub(super) async fn compare(&mut self, keys: BTreeSet<Key>) -> Result<(), PassError> {
+        let news = self.compare_chunks(keys).await?;
+        self.tell_drift(&news).await;
+        Ok(())
+    }
+
+    /// Compares many keys; who changes an object meanwhile need not wait for the end of it. `ahead`: what was read of some
+    /// of the keys a moment ago.
+    pub(super) async fn compare_many(
+        &mut self,
+        keys: BTreeSet<Key>,
+        mut ahead: Rows,
+    ) -> Result<(), PassError> {
         let keys: Vec<Key> = keys.into_iter().collect();
-        let correct = self.server_row().is_none_or(|row| row.drift == Drift::Correct);
         let mut news = Vec::new();
         for chunk in chunks(&keys) {
-            let (plan, current) = self.compare_chunk(chunk, ahead.take(chunk)).await?;
-            self.account_for(&plan, &current);
-            if correct {
-                news.extend(plan.drifted);
-            } else {
-                news.extend(self.drifted.update(chunk, &plan.drifted));
-            }
+            news.extend(self.compare_chunk(chunk, ahead.take(chunk)).await?);
+            news.extend(self.between_chunks().await?);
         }
-        self.tell_drift(&news, correct).await;
+        self.tell_drift(&news).await;
         Ok(())
+    }
+
+    async fn compare_chunks(&mut self, keys: BTreeSet<Key>) -> Result<Vec<RowId>, PassError> {
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let mut news = Vec::new();
+        for chunk in chunks(&keys) {
+            news.extend(self.compare_chunk(chunk, None).await?);
+        }
+        Ok(news)
+    }
+
+    /// Works on what events touched in the meantime, as far as nothing goes: what does, and all else, is for the pass after
+    /// this one, which asks the brake. Gives the drift that is new.
+    async fn between_chunks(&mut self) -> Result<Vec<RowId>, PassError> {
+        let has_work = self.context.index.read().has_work(self.server);
+        if !has_work {
+            return Ok(Vec::new());
+        }
+        let mut work = self.context.index.quietly(|index| index.take_work(self.server));
+        let gone = self.without_rows(&work.keys.iter().collect::<Vec<_>>()).await;
+        let keys = std::mem::replace(&mut work.keys, gone);
+        let keys = keys.difference(&work.keys).cloned().collect();
+        self.context.index.quietly(|index| index.give_back(self.server, work));
+        let keys = self.insert_unseen(keys).await?;
+        self.compare_chunks(keys).await
+    }
+
+    /// Compares keys that fit into one transaction; gives the drift that is new.
+    async fn compare_chunk(&mut self, keys: &[Key], ahead: Option<Current>) -> Result<Vec<RowId>, PassError> {
+        let (plan, current) = self.bring_about(keys, ahead).await?;
+        self.account_for(&plan, &current);
+        if self.corrects_drift() { Ok(plan.drifted) } else { Ok(self.drifted.update(keys, &plan.drifted)) }
     }
 
     /// Inserts what new objects declare without a look at the tables, where the attempt tells as much. Gives the keys that are
@@ -52,6 +89,7 @@ impl Passes<'_> {
     pub(super) async fn insert_unseen(&mut self, keys: BTreeSet<Key>) -> Result<BTreeSet<Key>, PassError> {
         let (new, mut seen): (Vec<Key>, BTreeSet<Key>) = self.new_and_seen(keys);
         for chunk in new.chunks(UNSEEN) {
+            self.refused.forget(chunk);
             let nothing = Current::default();
             let Compared { wanted, plan, .. } = self.compared(chunk, Some(nothing.clone())).await?;
             if self.store.insert_unseen(&plan).await? {
@@ -87,11 +125,13 @@ impl Passes<'_> {
         parted
     }
 
-    async fn compare_chunk(
+    /// Gives what was done, and what was there before.
+    async fn bring_about(
         &mut self,
         keys: &[Key],
         ahead: Option<Current>,
     ) -> Result<(Plan, Current), PassError> {
+        self.refused.forget(keys);
         let is_ahead = ahead.is_some();
         let mut chunk = self.compared(keys, ahead).await?;
         // What is written rests on what is there now.
@@ -158,14 +198,24 @@ impl Passes<'_> {
             match self.store.apply(&plan).await {
                 Ok(()) => done.merge(plan),
                 Err(error) if error.is_about_a_row() => {
-                    for (_, desired) in one {
-                        tell_refused(desired, &error);
+                    for (key, desired) in one {
+                        self.refuse(key, desired, &error);
                     }
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(done)
+    }
+
+    /// Tells of rows that the database refuses: to their object, or, where they have none any more, to the server.
+    fn refuse(&mut self, key: &Key, desired: &mut Desired, error: &Error) {
+        if desired.wants.is_empty() {
+            tracing::warn!(server = %self.server, %key, %error, "the database refuses to remove rows");
+            self.refused.add(key.clone());
+        } else {
+            tell_refused(desired, error);
+        }
     }
 
     pub(super) fn desired(&self, keys: &[Key]) -> Vec<(Key, Desired)> {
@@ -182,21 +232,25 @@ impl Passes<'_> {
     }
 
     async fn passwords(
-        &self,
+        &mut self,
         wanted: &[(Key, Desired)],
         current: &Current,
     ) -> Result<BTreeMap<RowId, ResolvedPassword>, PassError> {
         let wants = wanted.iter().flat_map(|(_, desired)| &desired.wants);
-        let requests: Vec<_> = wants
-            .filter(|want| plan::needs_password(want, current))
-            .filter_map(|want| {
-                let row = (want.row.table(), want.row.key().to_owned());
-                let stored = current.rows.get(&row).and_then(Row::password);
-                Some(Request { row, want: want.password.as_ref()?, stored })
-            })
-            .collect();
+        let request = |want: &Want| {
+            let row = (want.row.table(), want.row.key().to_owned());
+            let stored = current.rows.get(&row).and_then(Row::password).map(str::to_owned);
+            let PasswordWant { namespace, source, .. } = want.password.clone()?;
+            Some(Request { row, namespace, source, stored })
+        };
+        let requests: Vec<_> =
+            wants.filter(|want| plan::needs_password(want, current)).filter_map(request).collect();
+        if requests.is_empty() {
+            return Ok(BTreeMap::new());
+        }
         let scheme = self.server_row().map(|row| row.password_scheme).unwrap_or_default();
-        Ok(password::resolve(&self.context.client, scheme, &requests).await?)
+        let client = &self.context.client;
+        Ok(self.store.kept_during(password::resolve(client, scheme, requests)).await??)
     }
 
     fn plan(
