@@ -60,7 +60,7 @@ impl Store {
     /// [`Error::Database`] when the connection breaks.
     pub async fn insert_unseen(&mut self, plan: &Plan) -> Result<bool, Error> {
         self.note_ids(plan);
-        let writer = Writer::new(&self.names, self.dialect, &self.columns, Writing::New);
+        let writer = Writer::new(&self.names, self.dialect, &self.columns, &self.server, Writing::New);
         if let Some(packet) = one_packet(writer.statements(plan)) {
             return at_once(&mut self.connection, packet).await;
         }
@@ -85,7 +85,7 @@ impl Store {
 
     async fn attempt(&mut self, plan: &Plan) -> Result<(), Error> {
         self.note_ids(plan);
-        let writer = Writer::new(&self.names, self.dialect, &self.columns, Writing::Changed);
+        let writer = Writer::new(&self.names, self.dialect, &self.columns, &self.server, Writing::Changed);
         let admins: Vec<&AdminRow> = plan.inserts.iter().chain(&plan.updates).filter_map(as_admin).collect();
         let gone = plan.deletes.iter().filter(|(table, _)| *table == Table::Admin);
         let gone: Vec<&str> = gone.map(|(_, username)| username.as_str()).collect();
@@ -155,13 +155,21 @@ struct Writer<'a> {
     names: &'a Names,
     dialect: Dialect,
     columns: &'a Columns,
+    /// The set loop that writes.
+    server: &'a str,
     /// What is known of the rows of `vmail_owner`.
     owners: Writing,
 }
 
 impl<'a> Writer<'a> {
-    fn new(names: &'a Names, dialect: Dialect, columns: &'a Columns, owners: Writing) -> Self {
-        Self { names, dialect, columns, owners }
+    fn new(
+        names: &'a Names,
+        dialect: Dialect,
+        columns: &'a Columns,
+        server: &'a str,
+        owners: Writing,
+    ) -> Self {
+        Self { names, dialect, columns, server, owners }
     }
 
     /// What follows the values of an INSERT into a table with these columns, its key aside.
@@ -175,7 +183,10 @@ impl<'a> Writer<'a> {
     }
 
     /// What brings a plan into the database, in the order in which it has to go there; made one by one.
-    fn statements<'q>(self, plan: &'q Plan) -> impl Iterator<Item = Statement<'q>> + use<'a, 'q> {
+    fn statements<'q>(self, plan: &'q Plan) -> impl Iterator<Item = Statement<'q>> + use<'a, 'q>
+    where
+        'a: 'q,
+    {
         let writings = [(Writing::New, &plan.inserts), (Writing::Changed, &plan.updates)];
         let written = Table::ALL.into_iter().flat_map(move |table| {
             writings.into_iter().flat_map(move |(writing, rows)| {
@@ -185,13 +196,13 @@ impl<'a> Writer<'a> {
         });
         let deleted = Table::ALL.into_iter().rev().flat_map(move |table| {
             let ids: Vec<&RowId> = plan.deletes.iter().filter(|id| id.0 == table).collect();
-            delete(self.names, table, &ids)
+            delete(self, table, &ids)
         });
         let logged: &[LogRow] = if self.columns.has("log", "action") { &plan.log } else { &[] };
         written
-            .chain(deleted)
             .chain(own(self, &plan.owned))
-            .chain(disown(self.names, &plan.disowned))
+            .chain(deleted)
+            .chain(disown(self, &plan.disowned))
             .chain(log(self.names, logged))
     }
 }
@@ -326,12 +337,18 @@ fn key_column(table: Table) -> &'static str {
     }
 }
 
-fn delete<'q>(names: &Names, table: Table, ids: &[&'q RowId]) -> Vec<Statement<'q>> {
-    let key = key_column(table);
+/// Deletes rows that the server still owns when the statement gets there: another one with the same tables may have taken
+/// them over since they were read. Their keys may be in mixed case, in any collation; those of `vmail_owner` are ours.
+fn delete<'q>(writer: Writer<'q>, table: Table, ids: &[&'q RowId]) -> Vec<Statement<'q>> {
+    let (key, name, owner) = (key_column(table), writer.names.table(table), writer.names.owner());
     let statement = |piece: &[&'q RowId]| {
-        let sql =
-            format!("DELETE FROM {} WHERE {key} IN ({})", names.table(table), placeholders(piece.len()));
-        piece.iter().fold(Statement::new(sql), |statement, id| statement.bind(&id.1))
+        let sql = format!(
+            "DELETE FROM {name} WHERE {key} IN ({}) AND EXISTS (SELECT 1 FROM {owner} o WHERE o.table_name = '{}' \
+             AND o.row_key = CONVERT(LOWER({name}.{key}) USING utf8mb4) COLLATE utf8mb4_bin AND o.server = ?)",
+            placeholders(piece.len()),
+            table.as_str()
+        );
+        piece.iter().fold(Statement::new(sql), |statement, id| statement.bind(&id.1)).bind(writer.server)
     };
     pieces(ids, |id| id.1.len()).into_iter().map(statement).collect()
 }
@@ -362,13 +379,16 @@ fn own<'q>(writer: Writer<'_>, owners: &'q [OwnerRow]) -> Vec<Statement<'q>> {
     pieces(owners, |owner| owner.goto.len() + 1024).into_iter().map(statement).collect()
 }
 
-fn disown<'q>(names: &Names, ids: &'q [RowId]) -> Vec<Statement<'q>> {
+/// Forgets rows that the server owns, after [`delete`] has looked for them.
+fn disown<'q>(writer: Writer<'q>, ids: &'q [RowId]) -> Vec<Statement<'q>> {
     let statement = |piece: &'q [RowId]| {
         let pairs = vec!["(?,?)"; piece.len()].join(",");
-        let sql = format!("DELETE FROM {} WHERE (row_key, table_name) IN ({pairs})", names.owner());
+        let owner = writer.names.owner();
+        let sql = format!("DELETE FROM {owner} WHERE (row_key, table_name) IN ({pairs}) AND server = ?");
         piece
             .iter()
             .fold(Statement::new(sql), |statement, (table, key)| statement.bind(key).bind(table.as_str()))
+            .bind(writer.server)
     };
     pieces(ids, |id| id.1.len()).into_iter().map(statement).collect()
 }

@@ -121,6 +121,8 @@ impl Access {
 #[derive(Debug)]
 pub struct Store {
     connection: MySqlConnection,
+    /// The set loop that writes, as installation/namespace/name.
+    server: String,
     /// Name of the lock.
     lock: String,
     names: Names,
@@ -145,7 +147,7 @@ impl Store {
             .map_err(|_| Error::Timeout(CONNECT_TIMEOUT))??;
         let lock = lock(&mut connection, access, server).await?;
         let columns = schema::ensure_postfixadmin(&mut connection, &names).await?;
-        schema::ensure_own(&mut connection, &names, &columns).await?;
+        let columns = schema::ensure_own(&mut connection, &names, columns).await?;
         if let Some(reader) = &access.reader {
             schema::grant(&mut connection, &names, reader).await?;
         }
@@ -153,7 +155,16 @@ impl Store {
         let ids: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await?;
         let version: String =
             sqlx::query_scalar("SELECT CAST(VERSION() AS CHAR)").fetch_one(&mut connection).await?;
-        Ok(Self { connection, lock, names, dialect: Dialect::of(&version), columns, ids_in_use: ids > 0 })
+        let server = server.to_owned();
+        Ok(Self {
+            connection,
+            server,
+            lock,
+            names,
+            dialect: Dialect::of(&version),
+            columns,
+            ids_in_use: ids > 0,
+        })
     }
 
     /// Columns that an object may name and the tables don't have.

@@ -122,18 +122,18 @@ async fn is_unmade(connection: &mut MySqlConnection, names: &Names, there: &Colu
     Ok(versions == 0)
 }
 
-/// Makes our own tables where they are missing.
+/// Makes our own tables where they are missing. Gives what is there then.
 pub(super) async fn ensure_own(
     connection: &mut MySqlConnection,
     names: &Names,
-    there: &Columns,
-) -> Result<(), Error> {
-    for (table, columns) in own_tables() {
-        if !there.tables().contains(table) {
-            make(connection, names, table, columns).await?;
-        }
+    there: Columns,
+) -> Result<Columns, Error> {
+    let missing = own_tables().into_iter().filter(|(table, _)| !there.tables().contains(table));
+    let missing: Vec<_> = missing.collect();
+    for (table, columns) in &missing {
+        make(connection, names, table, columns).await?;
     }
-    Ok(())
+    if missing.is_empty() { Ok(there) } else { Columns::read(connection, names).await }
 }
 
 /// `PostfixAdmin` had no alias domains before 2.3: Postfix looks them up all the same. Gives whether it made the table.

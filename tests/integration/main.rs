@@ -22,6 +22,7 @@ mod node;
 mod operator;
 mod plugin;
 mod pod;
+
 mod postfixadmin;
 mod replicas;
 mod schema;
@@ -30,3 +31,4 @@ mod stateful;
 mod store;
 mod store_admins;
 mod store_faults;
+mod store_owners;
