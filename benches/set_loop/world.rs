@@ -36,6 +36,7 @@ pub fn mailbox(number: usize, name: &str) -> (ObjectName, MailboxRow) {
         quota: Some(0),
         ids: Ids::default(),
         active: true,
+        names_active: false,
         forward_to: Box::default(),
         keep_copy: true,
         policy: DeletionPolicy::Delete,

@@ -54,10 +54,35 @@ impl Index {
                 {
                     *self.needs.entry(server.clone()).or_default() += 1;
                 }
-                self.work.entry(server).or_default().keys.insert(key);
+                let beside = self.told_beside(&key);
+                let work = self.work.entry(server).or_default();
+                work.keys.extend(beside);
+                work.keys.insert(key);
             }
             None => {
                 self.unserved.insert(key);
+            }
+        }
+    }
+
+    /// The key that is to be looked at with `key`: a `MailDomain` is told under its domain what becomes of its catch-all.
+    #[must_use]
+    pub fn told_beside(&self, key: &Key) -> Option<Key> {
+        match key {
+            Key::Domain(domain) => {
+                let claims = self.entry(domain.as_str())?.claims("");
+                (!claims.is_empty()).then(|| Key::Address(domain.catch_all()))
+            }
+            Key::Address(_) if key.is_catch_all() => DomainName::parse(key.domain()).ok().map(Key::Domain),
+            _ => None,
+        }
+    }
+
+    /// Of a key that no server serves any more any of them may still own rows, which depend on the object that changes or goes.
+    pub(super) fn mark_where_owned(&mut self, key: &Key) {
+        if self.server_of(key.domain()).is_none() {
+            for server in self.servers.keys() {
+                self.work.entry(server.clone()).or_default().keys.insert(key.clone());
             }
         }
     }
