@@ -22,7 +22,7 @@ mod node;
 mod operator;
 mod plugin;
 mod pod;
-
+mod policies;
 mod postfixadmin;
 mod replicas;
 mod schema;
