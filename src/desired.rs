@@ -88,8 +88,13 @@ pub struct Desired {
     pub verdicts: Vec<Verdict>,
     /// uid of an object that can't have what it declares now: rows that it owns stay as they are.
     pub kept: Option<Box<str>>,
-    /// uid of an object that declares what would defer mail or what it may not have any more: rows that it owns go, whatever its deletion policy says.
-    pub withdrawn: Option<Box<str>>,
+    /// Whether the server doesn't serve the key's domain.
+    pub unserved: bool,
+    /// Whether the server doesn't serve the key's domain, and it is declared all the same: the rows of objects that are
+    /// still there sleep until it is served.
+    pub waits: bool,
+    /// Whether the domain has a catch-all, which gets the mail of an address whose alias is switched off.
+    pub has_catch_all: bool,
 }
 
 /// What should be under `key`, and nothing for a key that another server serves.
@@ -99,9 +104,10 @@ pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
         (Some(_), Key::Admin(username)) => admin::served(index, server, username),
         (Some(row), Key::Domain(_)) if serves(index, server, key) => domain::served(index, row, key),
         (Some(row), Key::Address(address)) if serves(index, server, key) => {
-            served_address(index, row, key, address)
+            let has_catch_all = winner(index, &Key::Address(address.catch_all())).is_some();
+            Desired { has_catch_all, ..served_address(index, row, key, address, has_catch_all) }
         }
-        _ => Desired::default(),
+        _ => Desired { unserved: true, waits: !index.claims_on(key).is_empty(), ..Desired::default() },
     }
 }
 
@@ -143,15 +149,7 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
             |verdict| Verdict { object: claim.object.clone(), ..verdict },
         ),
     };
-    claims(index, key).iter().filter(|claim| speaks_for(claim, key)).map(waiting).collect()
-}
-
-fn claims<'a>(index: &'a Index, key: &Key) -> &'a [Claim] {
-    index.entry(key.domain()).map_or(&[], |entry| match key {
-        Key::Domain(_) => entry.domain_claims(),
-        Key::Address(address) => entry.claims(address.local_part()),
-        Key::Admin(_) => &[],
-    })
+    index.claims_on(key).iter().filter(|claim| speaks_for(claim, key)).map(waiting).collect()
 }
 
 /// A `MailDomain` is judged under its domain, not under its catch-all's key.
@@ -161,10 +159,16 @@ fn speaks_for(claim: &Claim, key: &Key) -> bool {
 
 /// The claim that gets an address.
 fn winner<'a>(index: &'a Index, key: &Key) -> Option<&'a Claim> {
-    index.winner_among(key.domain(), claims(index, key))
+    index.winner_among(key.domain(), index.claims_on(key))
 }
 
-fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Address) -> Desired {
+fn served_address(
+    index: &Index,
+    server: &ServerRow,
+    key: &Key,
+    address: &Address,
+    has_catch_all: bool,
+) -> Desired {
     let Some(holder) = index.holder(key.domain()) else { return Desired::default() };
     let winner = winner(index, key);
     let over = winner.and_then(|winner| index.allotment(key.domain())?.over.get(&winner.object));
@@ -188,7 +192,7 @@ fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Addres
             ),
         ),
     };
-    let verdicts = claims(index, key).iter().filter(|claim| speaks_for(claim, key)).map(verdict).collect();
+    let verdicts = index.claims_on(key).iter().filter(|claim| speaks_for(claim, key)).map(verdict).collect();
     let object = winner.map(|claim| &claim.object);
     match object {
         Some(object) if over.is_some() => {
@@ -196,19 +200,15 @@ fn served_address(index: &Index, server: &ServerRow, key: &Key, address: &Addres
         }
         Some(object) if object.kind == Kind::Mailbox => {
             let row = index.mailbox(&object.name);
-            let forwards = problem.is_none();
-            let wants =
-                row.map(|row| mailbox_wants(index, server, object, row, forwards)).unwrap_or_default();
+            let way = Way { forwards: problem.is_none(), has_catch_all };
+            let wants = row.map(|row| mailbox_wants(index, server, object, row, way)).unwrap_or_default();
             Desired { wants, verdicts, ..Desired::default() }
         }
-        Some(object) if problem.is_some() => {
-            Desired { verdicts, withdrawn: uid(index, object), ..Desired::default() }
-        }
-        Some(object) => {
+        Some(object) if problem.is_none() => {
             let wants = alias_want(index, object, address).into_iter().collect();
             Desired { wants, verdicts, ..Desired::default() }
         }
-        None => Desired { verdicts, ..Desired::default() },
+        _ => Desired { verdicts, ..Desired::default() },
     }
 }
 
@@ -244,14 +244,15 @@ fn conflict(loser: &ObjectId, winner: &ObjectId, key: &Key) -> Verdict {
 }
 
 fn alias_want(index: &Index, object: &ObjectId, address: &Address) -> Option<Want> {
-    let (meta, goto, description, active, policy) = match object.kind {
+    let (meta, goto, description, (active, names_active), policy) = match object.kind {
         Kind::Alias => {
             let row = index.alias(&object.name)?;
-            (&row.meta, &row.goto, row.description.as_deref(), row.active, row.policy)
+            let active = (row.active, row.names_active);
+            (&row.meta, &row.goto, row.description.as_deref(), active, row.policy)
         }
         Kind::Domain => {
             let row = index.domain(&object.name)?;
-            (&row.meta, &row.catch_all, None, row.active, row.policy)
+            (&row.meta, &row.catch_all, None, (row.active, row.names_active), row.policy)
         }
         Kind::Mailbox | Kind::Admin => return None,
     };
@@ -268,7 +269,10 @@ fn alias_want(index: &Index, object: &ObjectId, address: &Address) -> Option<Wan
         policy,
         password: None,
         keep_foreign_targets: false,
-        named: named([(SharedColumn::Description, description.is_some())]),
+        named: named([
+            (SharedColumn::Description, description.is_some()),
+            (SharedColumn::Active, names_active),
+        ]),
     })
 }
 
@@ -286,13 +290,22 @@ fn named<const N: usize>(columns: [(SharedColumn, bool); N]) -> Vec<SharedColumn
     columns.into_iter().filter(|(_, named)| *named).map(|(column, _)| column).collect()
 }
 
-/// The rows of a mailbox. Without its forwards it keeps all mail.
+/// What the identity row of a mailbox depends on beside the mailbox.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Whether its forwards are followed: without them it keeps all mail.
+    forwards: bool,
+    /// Whether its domain has a catch-all.
+    has_catch_all: bool,
+}
+
+/// The rows of a mailbox.
 fn mailbox_wants(
     index: &Index,
     server: &ServerRow,
     object: &ObjectId,
     row: &MailboxRow,
-    forwards: bool,
+    way: Way,
 ) -> Vec<Want> {
     let address = &row.address;
     let password = password_want(index, object, row.password.as_deref());
@@ -317,18 +330,22 @@ fn mailbox_wants(
     });
     let identity = Row::Alias(AliasRow {
         address: address.to_string(),
-        goto: if forwards { join(row.targets()) } else { address.to_string() },
+        goto: if way.forwards { join(row.targets()) } else { address.to_string() },
         domain: address.domain().to_owned(),
         description: String::new(),
         // Without it the catch-all's owner would get the mail of a disabled mailbox.
-        active: row.active || winner(index, &Key::Address(address.catch_all())).is_some(),
+        active: row.active || way.has_catch_all,
     });
-    let mailbox_named =
-        named([(SharedColumn::Name, row.display_name.is_some()), (SharedColumn::Quota, row.quota.is_some())]);
+    let mailbox_named = named([
+        (SharedColumn::Name, row.display_name.is_some()),
+        (SharedColumn::Quota, row.quota.is_some()),
+        (SharedColumn::Active, row.names_active),
+    ]);
+    let identity_named = named([(SharedColumn::Active, row.names_active)]);
     let owner = owner::mailbox_row(index, server, row).map(|id| want(Row::Id(id), Vec::new()));
     [
         Want { password, ..want(mailbox, mailbox_named) },
-        Want { keep_foreign_targets: true, ..want(identity, Vec::new()) },
+        Want { keep_foreign_targets: true, ..want(identity, identity_named) },
     ]
     .into_iter()
     .chain(owner)

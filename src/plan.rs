@@ -6,6 +6,9 @@
 pub(crate) mod fingerprint;
 mod log;
 mod obstacle;
+mod removal;
+mod shared;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,15 +20,15 @@ use crate::api::mail_server::{Drift, ExistingRows};
 use crate::api::{DeletionPolicy, Reason};
 use crate::desired::{Desired, PasswordWant, Verdict, Want, Warning};
 use crate::index::Key;
-use crate::index::rows::{ObjectId, PasswordSource};
+use crate::index::rows::PasswordSource;
 use crate::scheme::weakness;
-use crate::tables::{AliasRow, MailboxRow, OwnerRow, Row, SharedColumn, Table};
+use crate::tables::{OwnerRow, Row, SharedColumn, Table};
+use shared::{as_alias, keep_rounded_quota, merge};
+pub use verdict::tell_refused;
+use verdict::{correct, warn};
 
 /// A password that nobody can log in with: no hash of any scheme equals it.
 pub const LOCKED_PASSWORD: &str = "!";
-
-/// In `vmail_owner.named`: the maildir is the one that we computed.
-const MAILDIR: &str = "maildir";
 
 /// What an object is told whose row somebody else changed, with [`Drift::Report`].
 const DRIFT_LEFT: &str = "somebody else changed or removed the row: change this object to write it again, or set drift: Correct on the MailServer";
@@ -77,6 +80,10 @@ pub struct Terms<'a> {
     pub lacking: &'a [String],
     /// Whether the set loop with this id still has its `MailServer`.
     pub is_served: &'a dyn Fn(&str) -> bool,
+    /// Whether another server with the same tables serves a key now, and takes over what is under it.
+    pub is_taken_over: &'a dyn Fn(&Key) -> bool,
+    /// The deletion policy that the object which owns a row has now; `None` where it is gone.
+    pub declared: &'a dyn Fn(&OwnerRow) -> Option<DeletionPolicy>,
     /// Whether the object with this uid exists and can't be parsed: its rows are left alone.
     pub is_unreadable: &'a dyn Fn(&str) -> bool,
     /// Keys whose deletion is held back.
@@ -102,6 +109,8 @@ pub struct Plan {
     pub log: Vec<LogRow>,
     /// Rows that somebody else changed or removed since we wrote them: among the inserts and updates with [`Drift::Correct`].
     pub drifted: Vec<RowId>,
+    /// Keys that lose a row by this plan, or have one switched off because nothing declares it any more.
+    pub lost: BTreeSet<Key>,
 }
 
 impl Plan {
@@ -117,7 +126,7 @@ impl Plan {
 
     /// Adds another plan to this one.
     pub fn merge(&mut self, other: Self) {
-        let Self { inserts, updates, deletes, owned, disowned, log, drifted } = other;
+        let Self { inserts, updates, deletes, owned, disowned, log, drifted, lost } = other;
         self.inserts.extend(inserts);
         self.updates.extend(updates);
         self.deletes.extend(deletes);
@@ -125,6 +134,7 @@ impl Plan {
         self.disowned.extend(disowned);
         self.log.extend(log);
         self.drifted.extend(drifted);
+        self.lost.extend(lost);
     }
 }
 
@@ -141,13 +151,31 @@ pub fn needs_password(want: &Want, current: &Current) -> bool {
     }
 }
 
-/// Plans some keys. `desired` gives what should be under each; its verdicts are corrected where a row can't be written.
+/// Plans some keys, in order. `desired` gives what should be under each; its verdicts are corrected where a row can't be
+/// written. A domain comes with its catch-all, whose fate its verdict tells.
 pub fn plan(keys: &mut [(Key, Desired)], current: &Current, terms: &Terms<'_>) -> Plan {
     let mut plan = Plan::default();
-    for (key, desired) in keys {
-        KeyPlanner { key, current, terms, plan: &mut plan }.run(desired);
+    for at in 0..keys.len() {
+        plan_one(keys, at, current, terms, &mut plan);
     }
     plan
+}
+
+/// Plans the key at a place among `keys`, and corrects verdicts of any of them.
+pub fn plan_one(
+    keys: &mut [(Key, Desired)],
+    at: usize,
+    current: &Current,
+    terms: &Terms<'_>,
+    plan: &mut Plan,
+) {
+    let (before, rest) = keys.split_at_mut(at);
+    let Some((key, desired)) = rest.first_mut() else { return };
+    let mut planner = KeyPlanner { key, current, terms, plan, elsewhere: Vec::new() };
+    planner.run(desired);
+    for told in planner.elsewhere {
+        verdict::tell_domain(before, key, told);
+    }
 }
 
 struct KeyPlanner<'a> {
@@ -155,27 +183,30 @@ struct KeyPlanner<'a> {
     current: &'a Current,
     terms: &'a Terms<'a>,
     plan: &'a mut Plan,
+    /// What an object is told that is judged under another key.
+    elsewhere: Vec<Verdict>,
 }
 
 impl KeyPlanner<'_> {
     fn run(&mut self, desired: &mut Desired) {
-        if self.belongs_to_unreadable() {
+        if self.belongs_to_unreadable() || (desired.waits && (self.terms.is_taken_over)(self.key)) {
             return;
         }
         if desired.kept.as_deref().is_some_and(|uid| self.is_all_of(uid)) {
-            self.forget_lost();
+            self.keep();
             return;
         }
         if let Some(obstacle) = self.blocked(&desired.wants) {
-            Self::tell_blocked(desired, obstacle);
-            self.remove_losers(&desired.wants);
+            self.tell_blocked(desired, obstacle);
+            self.remove_losers(desired);
             return;
         }
         for want in &desired.wants {
-            if let Some(verdict) = self.write(want) {
-                correct(&mut desired.verdicts, verdict);
+            if let Some(verdict) = self.write(want, desired.has_catch_all) {
+                self.elsewhere.extend(correct(&mut desired.verdicts, verdict));
             }
-            if let Some(warning) = self.weak_password(want) {
+            let warnings = [self.weak_password(want), self.switched_off(want)];
+            for warning in warnings.into_iter().flatten() {
                 warn(&mut desired.verdicts, &want.object, warning);
             }
             if let Some(maildir) = self.kept_maildir(want) {
@@ -185,8 +216,10 @@ impl KeyPlanner<'_> {
             }
         }
         for &table in self.key.tables() {
-            if !desired.wants.iter().any(|want| want.row.table() == table) {
-                self.remove(table, desired.withdrawn.as_deref());
+            if desired.wants.is_empty() {
+                self.remove(table, desired);
+            } else if !desired.wants.iter().any(|want| want.row.table() == table) {
+                self.remove_from_successor(table, desired);
             }
         }
     }
@@ -209,30 +242,10 @@ impl KeyPlanner<'_> {
         self.key.tables().iter().filter_map(|table| self.current.owners.get(&self.id(*table)))
     }
 
-    /// What can't be written is nobody else's either: rows that an object had which lost the key go.
-    fn remove_losers(&mut self, wants: &[Want]) {
-        let Some(winner) = wants.first().map(|want| want.uid.clone()) else { return };
-        for &table in self.key.tables() {
-            let owner = self.current.owners.get(&self.id(table));
-            if owner.is_some_and(|owner| *owner.object_uid != *winner) {
-                self.remove(table, None);
-            }
-        }
-    }
-
-    /// What is kept and gone all the same (somebody removed it) is not made anew.
-    fn forget_lost(&mut self) {
-        let ids: Vec<RowId> = self.key.tables().iter().map(|table| self.id(*table)).collect();
-        let owned = ids.into_iter().filter(|id| self.current.owners.contains_key(id));
-        self.plan.disowned.extend(owned.filter(|id| !self.current.rows.contains_key(id)));
-    }
-
-    fn write(&mut self, want: &Want) -> Option<Verdict> {
+    fn write(&mut self, want: &Want, has_catch_all: bool) -> Option<Verdict> {
         let id = self.id(want.row.table());
         let (current, owner) = (self.current.rows.get(&id), self.current.owners.get(&id));
         let kept_maildir = self.kept_maildir(want);
-        let maildir_is_ours = want.row.table() == Table::Mailbox && kept_maildir.is_none();
-        let named = want.named.iter().map(|column| column.as_str());
         let mut ownership = OwnerRow {
             table: id.0,
             key: id.1.clone(),
@@ -243,7 +256,7 @@ impl KeyPlanner<'_> {
             desired: fingerprint(want),
             password: String::new(),
             goto: String::new(),
-            named: named.chain(maildir_is_ours.then_some(MAILDIR)).collect::<Vec<_>>().join(","),
+            named: self.marks(want),
         };
         let mut verdict = None;
         let mut row = want.row.clone();
@@ -263,55 +276,36 @@ impl KeyPlanner<'_> {
             }
             (Row::Alias(row), current) => {
                 ownership.goto.clone_from(&row.goto);
-                if let Some(current) = current.and_then(as_alias).filter(|_| want.keep_foreign_targets) {
+                let keeps = want.keep_foreign_targets || self.is_adopted(id.0);
+                if let Some(current) = current.and_then(as_alias).filter(|_| keeps) {
                     *row = merge(row, current, owner);
                 }
             }
             _ => {}
         }
+        let is_wish_old = owner.is_some_and(|owner| owner.desired == ownership.desired);
         if let Some(current) = current {
-            self.keep_shared_columns(want, &mut row, current, owner);
+            self.keep_shared_columns(want, &mut row, current, has_catch_all);
+            if is_wish_old {
+                keep_rounded_quota(&mut row, current);
+            }
         }
         if current != Some(&row) {
-            if owner.is_some_and(|owner| owner.desired == ownership.desired) {
+            if is_wish_old {
                 self.plan.drifted.push(id);
                 if self.terms.drift == Drift::Report {
                     return Some(Verdict::new(&want.object, Reason::DriftDetected, DRIFT_LEFT));
                 }
             }
             self.put(current, row);
+        } else if owner.is_some_and(|owner| owner.server != ownership.server) {
+            // The server that had it may be deleting it at this moment.
+            self.plan.updates.push(row);
         }
         if owner != Some(&ownership) {
             self.plan.owned.push(ownership);
         }
         verdict
-    }
-
-    /// What the object doesn't name stays as somebody else wrote it, unless it was named before: then it goes back to its
-    /// default.
-    fn keep_shared_columns(&self, want: &Want, row: &mut Row, current: &Row, owner: Option<&OwnerRow>) {
-        let table = row.table();
-        for column in SharedColumn::ALL {
-            let was_named =
-                owner.is_some_and(|owner| split(&owner.named).any(|name| name == column.as_str()));
-            let is_named = want.named.contains(&column) || was_named;
-            if !is_named || self.terms.absent.contains(&(table, column)) {
-                row.take(column, current);
-            }
-        }
-    }
-
-    /// Where the mail of a mailbox is whose row was there before its object, if that is elsewhere than where we would have
-    /// put it: mail doesn't move, so the row keeps its maildir for as long as it is there.
-    fn kept_maildir(&self, want: &Want) -> Option<&str> {
-        let Row::Mailbox(wanted) = &want.row else { return None };
-        let id = self.id(Table::Mailbox);
-        let current = self.current.rows.get(&id).and_then(as_mailbox)?;
-        let is_ours = match self.current.owners.get(&id) {
-            Some(owner) => split(&owner.named).any(|name| name == MAILDIR),
-            None => current.maildir == wanted.maildir,
-        };
-        (!is_ours).then_some(&*current.maildir)
     }
 
     /// The password to store, whether it is ours, and a verdict where a Secret doesn't give one.
@@ -357,31 +351,6 @@ impl KeyPlanner<'_> {
         Some((Reason::WeakPassword, message.into()))
     }
 
-    fn remove(&mut self, table: Table, withdrawn: Option<&str>) {
-        let id = self.id(table);
-        let Some(owner) = self.current.owners.get(&id).filter(|owner| owner.server == self.terms.server)
-        else {
-            return;
-        };
-        let Some(row) = self.current.rows.get(&id) else {
-            self.plan.disowned.push(id);
-            return;
-        };
-        match owner.policy {
-            _ if self.terms.held.contains(self.key) => return,
-            // The object is there, so its deletion policy has no say.
-            _ if withdrawn == Some(&owner.object_uid) => self.delete(&id),
-            DeletionPolicy::Retain => {}
-            DeletionPolicy::Delete => self.delete(&id),
-            DeletionPolicy::Disable => {
-                if let Some(disabled) = disabled(row) {
-                    self.put(Some(row), disabled);
-                }
-            }
-        }
-        self.plan.disowned.push(id);
-    }
-
     /// Has a row that differs from the current one written, and logged.
     fn put(&mut self, current: Option<&Row>, row: Row) {
         let change = current.map_or(Change::Create, |current| Change::between(current, &row));
@@ -391,63 +360,6 @@ impl KeyPlanner<'_> {
             None => self.plan.inserts.push(row),
         }
     }
-
-    fn delete(&mut self, id: &RowId) {
-        self.plan.log.extend(LogRow::of(Change::Delete, id.0, self.key));
-        self.plan.deletes.push(id.clone());
-    }
-}
-
-fn correct(verdicts: &mut [Verdict], verdict: Verdict) {
-    if let Some(old) = verdicts.iter_mut().find(|old| old.object == verdict.object) {
-        let warning = verdict.warning.clone().or_else(|| old.warning.take());
-        let maildir = old.maildir.take();
-        *old = Verdict { maildir, ..verdict.with_warning(warning) };
-    }
-}
-
-/// Adds a warning to what an object is told. It has one reason: that of the first.
-fn warn(verdicts: &mut [Verdict], object: &ObjectId, (reason, message): Warning) {
-    if let Some(verdict) = verdicts.iter_mut().find(|verdict| verdict.object == *object) {
-        verdict.warning = Some(match verdict.warning.take() {
-            Some((first, before)) => (first, format!("{before}; {message}").into()),
-            None => (reason, message),
-        });
-    }
-}
-
-fn as_mailbox(row: &Row) -> Option<&MailboxRow> {
-    match row {
-        Row::Mailbox(row) => Some(row),
-        _ => None,
-    }
-}
-
-fn as_alias(row: &Row) -> Option<&AliasRow> {
-    match row {
-        Row::Alias(row) => Some(row),
-        _ => None,
-    }
-}
-
-/// Our targets, then those that others put there (a vacation address, say). The mailbox itself is always ours to decide.
-fn merge(ours: &AliasRow, current: &AliasRow, owner: Option<&OwnerRow>) -> AliasRow {
-    let written: BTreeSet<&str> = owner.map(|owner| split(&owner.goto).collect()).unwrap_or_default();
-    let wanted: BTreeSet<&str> = split(&ours.goto).collect();
-    let foreign = split(&current.goto)
-        .filter(|target| !written.contains(target) && !wanted.contains(target) && *target != ours.address);
-    let goto = split(&ours.goto).chain(foreign).collect::<Vec<_>>().join(",");
-    AliasRow { goto, ..ours.clone() }
-}
-
-fn split(goto: &str) -> impl Iterator<Item = &str> {
-    goto.split(',').map(str::trim).filter(|target| !target.is_empty())
-}
-
-/// The row switched off; `None` where it is, or can't be.
-fn disabled(row: &Row) -> Option<Row> {
-    let mut row = row.clone();
-    std::mem::replace(row.active_mut()?, false).then_some(row)
 }
 
 #[cfg(test)]

@@ -68,11 +68,13 @@ pub enum SharedColumn {
     Quota,
     /// `mailbox.name`
     Name,
+    /// `active` of any table: somebody else's only where the row was there before its object.
+    Active,
 }
 
 impl SharedColumn {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Description,
         Self::Transport,
         Self::Backupmx,
@@ -81,6 +83,7 @@ impl SharedColumn {
         Self::Maxquota,
         Self::Quota,
         Self::Name,
+        Self::Active,
     ];
 
     /// The column's name.
@@ -95,6 +98,7 @@ impl SharedColumn {
             Self::Maxquota => "maxquota",
             Self::Quota => "quota",
             Self::Name => "name",
+            Self::Active => "active",
         }
     }
 }
@@ -253,6 +257,12 @@ impl Row {
 
     /// Takes a column over from another row of the same table; does nothing where the table has no such column.
     pub fn take(&mut self, column: SharedColumn, from: &Self) {
+        if column == SharedColumn::Active {
+            if let Some((active, from)) = self.active_mut().zip(from.active()) {
+                *active = from;
+            }
+            return;
+        }
         match (self, from) {
             (Self::Domain(row), Self::Domain(from)) => match column {
                 SharedColumn::Description => row.description.clone_from(&from.description),
@@ -262,7 +272,7 @@ impl Row {
                 SharedColumn::Mailboxes => row.mailboxes = from.mailboxes,
                 SharedColumn::Maxquota => row.maxquota = from.maxquota,
                 SharedColumn::Quota => row.quota = from.quota,
-                SharedColumn::Name => {}
+                SharedColumn::Name | SharedColumn::Active => {}
             },
             (Self::Mailbox(row), Self::Mailbox(from)) => match column {
                 SharedColumn::Name => row.name.clone_from(&from.name),
@@ -277,6 +287,19 @@ impl Row {
     }
 
     /// Whether it is in force; `None` for a table that has no such column.
+    #[must_use]
+    pub fn active(&self) -> Option<bool> {
+        match self {
+            Self::Domain(row) => Some(row.active),
+            Self::AliasDomain(row) => Some(row.active),
+            Self::Mailbox(row) => Some(row.active),
+            Self::Alias(row) => Some(row.active),
+            Self::Admin(row) => Some(row.active),
+            Self::Id(_) => None,
+        }
+    }
+
+    /// [`Row::active`], to be changed.
     pub fn active_mut(&mut self) -> Option<&mut bool> {
         match self {
             Self::Domain(row) => Some(&mut row.active),
@@ -336,13 +359,15 @@ pub struct OwnerRow {
     pub object: String,
     /// What happens to the row when the object goes.
     pub policy: DeletionPolicy,
-    /// Fingerprint of what was desired when the row was written: tells drift from a changed wish.
+    /// Fingerprint of what was desired when the row was written: tells drift from a changed wish. Empty where the operator
+    /// switched the row off because nobody served its domain.
     pub desired: String,
     /// Fingerprint of the password hash that was written; empty where there was none.
     pub password: String,
     /// Targets that we wrote into `goto`, joined by commas; other targets in the row are somebody else's.
     pub goto: String,
     /// Names of the [`SharedColumn`]s that the object named when the row was written, joined by commas; the others are
-    /// somebody else's. And `maildir`, where that of a mailbox is computed and not that of an adopted row.
+    /// somebody else's. And `maildir`, where that of a mailbox is computed and not that of an adopted row; and `adopted`,
+    /// where the row was there before its object.
     pub named: String,
 }

@@ -21,6 +21,8 @@ pub fn plan_keys(index: &Index, keys: &[Key], current: &Current) -> Plan {
         absent: &[],
         lacking: &[],
         is_served: &|_| true,
+        is_taken_over: &|_| false,
+        declared: &|owner| index.policy_of(&owner.object, &owner.object_uid),
         is_unreadable: &|_| false,
         held: &BTreeSet::new(),
         passwords: &BTreeMap::new(),

@@ -44,6 +44,7 @@ pub fn mailbox(number: usize, n: usize, name: &str) -> (ObjectName, MailboxRow) 
         quota: Some(0),
         ids: Ids::default(),
         active: true,
+        names_active: false,
         forward_to: Box::default(),
         keep_copy: true,
         policy: DeletionPolicy::Delete,

@@ -5,12 +5,12 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use super::{Desired, Verdict, Want, conflict, password_want, uid};
+use super::{Desired, Verdict, Want, conflict, named, password_want};
 use crate::api::{Address, DomainName, Reason};
 use crate::index::rows::{AdminRow, ObjectId};
 use crate::index::{Claim, Index, Key};
 use crate::object::ObjectName;
-use crate::tables::{ALL_DOMAINS, AdminRow as AdminTableRow, Row};
+use crate::tables::{ALL_DOMAINS, AdminRow as AdminTableRow, Row, SharedColumn};
 
 /// The verdicts on the admins of this username whose server isn't there or doesn't admit them.
 pub(super) fn unserved(index: &Index, username: &Address) -> Vec<Verdict> {
@@ -52,13 +52,9 @@ pub(super) fn served(index: &Index, server: &ObjectName, username: &Address) -> 
     };
     let admitted =
         claims.iter().copied().filter(|(claim, row)| index.server_admits_admin(&claim.object.name, row));
-    // Rights that are taken away are gone, whatever the deletion policy says.
-    let withdrawn =
-        claims.first().filter(|_| winner.is_none()).and_then(|(claim, _)| uid(index, &claim.object));
     Desired {
         wants: winner.map(|(claim, row)| want(index, &claim.object, row)).into_iter().collect(),
         verdicts: admitted.map(verdict).collect(),
-        withdrawn,
         ..Desired::default()
     }
 }
@@ -92,7 +88,7 @@ fn want(index: &Index, object: &ObjectId, row: &AdminRow) -> Want {
         policy: row.policy,
         password: password_want(index, object, row.password.as_deref()),
         keep_foreign_targets: false,
-        named: Vec::new(),
+        named: named([(SharedColumn::Active, row.names_active)]),
     }
 }
 

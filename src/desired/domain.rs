@@ -1,7 +1,7 @@
 //! What should stand under a domain: its row, and the row that makes it an alias of another.
 
 use super::{
-    Desired, Verdict, Want, Warning, claims, conflict, limit_exceeded, named, owner, routed, synced, winner,
+    Desired, Verdict, Want, Warning, conflict, limit_exceeded, named, owner, routed, synced, winner,
 };
 use crate::api::limits::megabytes;
 use crate::api::{DomainName, Reason};
@@ -54,13 +54,14 @@ pub(super) fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
         keep_foreign_targets: false,
         named,
     };
+    let active = named([(SharedColumn::Active, row.names_active)]);
     let alias_domain = alias_of.and_then(Result::ok).map(Row::AliasDomain);
     Desired {
         wants: std::iter::once(want(domain_row(row), domain_columns(row)))
-            .chain(alias_domain.map(|alias_domain| want(alias_domain, Vec::new())))
+            .chain(alias_domain.map(|alias_domain| want(alias_domain, active)))
             .chain(owner::domain_row(server, row).map(|id| want(Row::Id(id), Vec::new())))
             .collect(),
-        verdicts: claims(index, key).iter().map(verdict).collect(),
+        verdicts: index.claims_on(key).iter().map(verdict).collect(),
         ..Desired::default()
     }
 }
@@ -116,6 +117,7 @@ fn domain_columns(row: &DomainRow) -> Vec<SharedColumn> {
         (SharedColumn::Mailboxes, limits.mailboxes.is_some()),
         (SharedColumn::Maxquota, limits.mailbox_quota.is_some()),
         (SharedColumn::Quota, limits.total_quota.is_some()),
+        (SharedColumn::Active, row.names_active),
     ])
 }
 

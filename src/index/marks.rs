@@ -54,7 +54,10 @@ impl Index {
                 {
                     *self.needs.entry(server.clone()).or_default() += 1;
                 }
-                self.work_of(server).keys.insert(key);
+                let beside = self.told_beside(&key);
+                let work = self.work_of(server);
+                work.keys.extend(beside);
+                work.keys.insert(key);
             }
             None => self.mark_unserved(key),
         }
@@ -75,6 +78,28 @@ impl Index {
     #[must_use]
     pub fn marks(&self) -> u64 {
         self.marks
+    }
+
+    /// The key that is to be looked at with `key`: a `MailDomain` is told under its domain what becomes of its catch-all.
+    #[must_use]
+    pub fn told_beside(&self, key: &Key) -> Option<Key> {
+        match key {
+            Key::Domain(domain) => {
+                let claims = self.entry(domain.as_str())?.claims("");
+                (!claims.is_empty()).then(|| Key::Address(domain.catch_all()))
+            }
+            Key::Address(_) if key.is_catch_all() => DomainName::parse(key.domain()).ok().map(Key::Domain),
+            _ => None,
+        }
+    }
+
+    /// Of a key that no server serves any more any of them may still own rows, which depend on the object that changes or goes.
+    pub(super) fn mark_where_owned(&mut self, key: &Key) {
+        if self.server_of(key.domain()).is_none() {
+            for server in self.server_names() {
+                self.work_of(server).keys.insert(key.clone());
+            }
+        }
     }
 
     /// A catch-all decides about the domain's verdict and about the identity rows of its disabled mailboxes as well.

@@ -5,6 +5,7 @@
 
 mod admins;
 mod claims;
+mod declared;
 mod key;
 mod limits;
 mod lookup;
@@ -167,6 +168,8 @@ impl Index {
         let Some(row) = self.domains.get(name) else { return };
         let domain = row.domain.clone();
         self.mark_domain(domain.as_str());
+        self.mark_where_owned(&Key::Domain(domain.clone()));
+        self.mark_where_owned(&Key::Address(domain.catch_all()));
         if let Some(row) = self.domains.remove(name) {
             self.forget_relations(name, &row);
         }
@@ -237,6 +240,7 @@ impl Index {
             self.secret_users.remove(&secret, &(key.clone(), name.clone()));
         }
         self.mark(key.clone());
+        self.mark_where_owned(&key);
         self.configured.remove(&key, name);
         self.guarded.remove(&key, name);
         self.disclaim(&row.address, &ObjectId { kind: Kind::Mailbox, name: name.clone() });
@@ -269,6 +273,7 @@ impl Index {
         self.mark_ways_to(&row.address);
         let key = Key::Address(row.address.clone());
         self.mark_alias(key.clone());
+        self.mark_where_owned(&key);
         self.guarded.remove(&key, name);
         self.disclaim(&row.address, &ObjectId { kind: Kind::Alias, name: name.clone() });
     }

@@ -37,6 +37,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Domain, Self::Mailbox, Self::Alias, Self::Admin];
+
     /// The name of the kind in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -56,6 +59,17 @@ pub struct ObjectId {
     pub kind: Kind,
     /// Its namespace and name.
     pub name: ObjectName,
+}
+
+impl ObjectId {
+    /// Reads back what `Display` writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(' ')?;
+        let (namespace, name) = name.split_once('/')?;
+        let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind)?;
+        Some(Self { kind, name: ObjectName::new(namespace, name) })
+    }
 }
 
 impl std::fmt::Display for ObjectId {
@@ -177,6 +191,8 @@ pub struct ServerRow {
     pub recipient_delimiter: RecipientDelimiter,
     /// Hash of the part of the spec that says where the tables are: when it changes, the set loop begins anew.
     pub database: u64,
+    /// Hash of the place of the tables in an external database, which other servers may name too; `None`: they are its own.
+    pub shared_tables: Option<u64>,
     /// Hash of the held plan that an administrator released, from the annotation.
     pub released: Option<Box<str>>,
     /// The namespaces whose `MailDomain`s may name it.
@@ -192,6 +208,7 @@ impl From<&MailServer> for ServerRow {
         let MassDeletion { max_percent, minimum } = server.spec.mass_deletion.unwrap_or_default();
         let stored_as = stored_as(server);
         let files = server.spec.lookup_tables.unwrap_or_default().are_files();
+        let external = server.spec.database.as_ref().and_then(|database| database.external.as_ref());
         Self {
             format: stored_as.format,
             layout: stored_as.layout,
@@ -208,6 +225,9 @@ impl From<&MailServer> for ServerRow {
             files,
             recipient_delimiter: (&server.spec).into(),
             database: hash_of(&(files, serde_json::to_string(&server.spec.database).unwrap_or_default())),
+            shared_tables: external
+                .filter(|_| !files)
+                .map(|at| hash_of(&(&at.host, at.port, &at.name, &at.table_prefix))),
             released: server.annotations().get(RELEASE_ANNOTATION).map(|hash| hash.trim().into()),
             allowed: server.spec.allowed_namespaces.as_ref().into(),
         }
@@ -255,6 +275,8 @@ pub struct DomainRow {
     pub description: Option<Box<str>>,
     /// Whether mail is accepted.
     pub active: bool,
+    /// Whether it says so itself.
+    pub names_active: bool,
     /// The domain whose addresses it has too.
     pub alias_of: Option<DomainName>,
     /// Whether mail is only relayed to the domain's primary server; `None` where it names neither.
@@ -303,6 +325,7 @@ impl From<&MailDomain> for DomainRow {
             allowed: spec.allowed_namespaces.as_ref().into(),
             description: spec.description.as_deref().map(Into::into),
             active: spec.active.unwrap_or(true),
+            names_active: spec.active.is_some(),
             alias_of: spec.alias_of.clone(),
             backup_mx: spec.backup_mx,
             transport: spec.transport.as_deref().map(Into::into),
@@ -355,6 +378,8 @@ pub struct MailboxRow {
     pub ids: Ids,
     /// Whether mail is accepted.
     pub active: bool,
+    /// Whether it says so itself.
+    pub names_active: bool,
     /// Where mail goes beside, or in place of, the mailbox.
     pub forward_to: Box<[Address]>,
     /// Whether the mailbox keeps a copy of what is forwarded.
@@ -380,6 +405,7 @@ impl From<&Mailbox> for MailboxRow {
             quota: spec.quota.map(|quota| quota.0),
             ids: Ids { uid: spec.uid, gid: spec.gid },
             active: spec.active.unwrap_or(true),
+            names_active: spec.active.is_some(),
             forward_to: distinct(spec.forward_to.as_deref().unwrap_or_default()),
             keep_copy: spec.keep_copy.unwrap_or(true),
             policy: spec.deletion_policy.unwrap_or_default(),
@@ -400,6 +426,8 @@ pub struct AliasRow {
     pub description: Option<Box<str>>,
     /// Whether it is followed.
     pub active: bool,
+    /// Whether it says so itself.
+    pub names_active: bool,
     /// What happens to its row when it goes.
     pub policy: DeletionPolicy,
 }
@@ -416,6 +444,7 @@ impl From<&MailAlias> for AliasRow {
             goto: distinct(&spec.goto),
             description: spec.description.as_deref().map(Into::into),
             active: spec.active.unwrap_or(true),
+            names_active: spec.active.is_some(),
             policy: spec.deletion_policy.unwrap_or_default(),
         }
     }

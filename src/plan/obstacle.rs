@@ -1,14 +1,17 @@
 //! Why the rows of a key can't be written: somebody else's row, or owner, is there, or the tables can't hold them. Pure.
 
 use super::{KeyPlanner, correct};
-use crate::api::Reason;
 use crate::api::mail_server::ExistingRows;
+use crate::api::{DeletionPolicy, Reason};
 use crate::desired::{Desired, Verdict, Want};
 use crate::tables::{OwnerRow, Row, Table};
 
 impl KeyPlanner<'_> {
     /// Why the rows of this key can't be written, if so: none of them is written then.
     pub(super) fn blocked(&self, wants: &[Want]) -> Option<(Reason, String)> {
+        if let Some(obstacle) = self.blocked_by_mailbox(wants) {
+            return Some(obstacle);
+        }
         wants.iter().find_map(|want| {
             let id = self.id(want.row.table());
             if id.0 == Table::Admin && !self.terms.lacking.is_empty() {
@@ -24,6 +27,27 @@ impl KeyPlanner<'_> {
                 (Some(row), None) => self.blocked_by_row(row),
                 (None, None) => None,
             }
+        })
+    }
+
+    /// An alias would take the mail of a mailbox of the same address that nobody declares, or not any more, and that stays.
+    fn blocked_by_mailbox(&self, wants: &[Want]) -> Option<(Reason, String)> {
+        let wants_table = |table| wants.iter().any(|want| want.row.table() == table);
+        let id = self.id(Table::Mailbox);
+        if !wants_table(Table::Alias) || wants_table(Table::Mailbox) || !self.current.rows.contains_key(&id) {
+            return None;
+        }
+        let stays = match self.current.owners.get(&id) {
+            Some(owner) if !self.is_of_installation(owner) => return self.blocked_by_owner(owner),
+            Some(owner) => owner.policy != DeletionPolicy::Delete && (self.terms.declared)(owner).is_none(),
+            None => true,
+        };
+        stays.then(|| {
+            let message = format!(
+                "there is a mailbox {} that nobody declares, whose mail this alias would take: declare a Mailbox in place of the alias, or remove the row from the table mailbox",
+                self.key.as_str()
+            );
+            (Reason::RowExists, message)
         })
     }
 
@@ -43,14 +67,16 @@ impl KeyPlanner<'_> {
     }
 
     fn blocked_by_owner(&self, owner: &OwnerRow) -> Option<(Reason, String)> {
-        let foreign = owner
-            .server
-            .split_once('/')
-            .is_none_or(|(installation, _)| installation != self.terms.installation);
-        foreign.then(|| {
+        (!self.is_of_installation(owner)).then(|| {
             let message = format!("{} of another cluster ({}) owns this row", owner.object, owner.server);
             (Reason::Conflict, message)
         })
+    }
+
+    /// Whether a server of this cluster owns a row.
+    pub(super) fn is_of_installation(&self, owner: &OwnerRow) -> bool {
+        let installation = owner.server.split_once('/').map(|(installation, _)| installation);
+        installation == Some(self.terms.installation)
     }
 
     fn blocked_by_row(&self, row: &Row) -> Option<(Reason, String)> {
@@ -62,9 +88,9 @@ impl KeyPlanner<'_> {
         (self.terms.existing_rows == ExistingRows::Fail).then_some((Reason::RowExists, message))
     }
 
-    pub(super) fn tell_blocked(desired: &mut Desired, (reason, message): (Reason, String)) {
+    pub(super) fn tell_blocked(&mut self, desired: &mut Desired, (reason, message): (Reason, String)) {
         if let Some(object) = desired.wants.first().map(|want| want.object.clone()) {
-            correct(&mut desired.verdicts, Verdict::new(&object, reason, message));
+            self.elsewhere.extend(correct(&mut desired.verdicts, Verdict::new(&object, reason, message)));
         }
     }
 }

@@ -87,8 +87,8 @@ impl Store {
 
     /// The connection, and what makes statements for it.
     fn writer(&mut self, owners: Writing) -> (&mut MySqlConnection, Writer<'_>) {
-        let Self { connection, names, dialect, columns, .. } = self;
-        (connection, Writer { names, dialect: *dialect, columns, owners })
+        let Self { connection, server, names, dialect, columns, .. } = self;
+        (connection, Writer { names, dialect: *dialect, columns, server, owners })
     }
 
     fn note_ids(&mut self, plan: &Plan) {

@@ -129,7 +129,7 @@ async fn give(
     Ok(())
 }
 
-/// Takes every domain from these usernames.
+/// Takes every domain from those of these usernames that are no admins any more.
 pub(super) async fn delete(
     connection: &mut MySqlConnection,
     names: &Names,
@@ -137,8 +137,13 @@ pub(super) async fn delete(
 ) -> Result<(), Error> {
     let usernames: Vec<&str> = usernames.collect();
     for piece in pieces(&usernames, |username| username.len()) {
-        let sql =
-            format!("DELETE FROM {} WHERE username IN ({})", names.of(TABLE), placeholders(piece.len()));
+        let (grants, admins) = (names.of(TABLE), names.table(Table::Admin));
+        // The two tables need not have one collation.
+        let sql = format!(
+            "DELETE FROM {grants} WHERE username IN ({}) AND NOT EXISTS (SELECT 1 FROM {admins} a \
+             WHERE LOWER(a.username) = CONVERT(LOWER({grants}.username) USING utf8mb4) COLLATE utf8mb4_bin)",
+            placeholders(piece.len())
+        );
         asking(sql, piece, piece.len()).prepared().execute(&mut *connection).await?;
     }
     Ok(())

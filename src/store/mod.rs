@@ -143,6 +143,8 @@ impl Access {
 #[derive(Debug)]
 pub struct Store {
     connection: MySqlConnection,
+    /// The set loop that writes, as installation/namespace/name.
+    server: String,
     /// Name of the lock.
     lock: String,
     names: Names,
@@ -187,7 +189,16 @@ impl Store {
         let ids: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await?;
         let version: String =
             sqlx::query_scalar("SELECT CAST(VERSION() AS CHAR)").fetch_one(&mut connection).await?;
-        Ok(Self { connection, lock, names, dialect: Dialect::of(&version), columns, ids_in_use: ids > 0 })
+        let server = server.to_owned();
+        Ok(Self {
+            connection,
+            server,
+            lock,
+            names,
+            dialect: Dialect::of(&version),
+            columns,
+            ids_in_use: ids > 0,
+        })
     }
 
     /// Columns that an object may name and the tables don't have.

@@ -1,6 +1,6 @@
 //! Reads what is in the tables under given keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use futures::TryStreamExt;
 use sqlx::mysql::MySqlRow;
@@ -14,8 +14,8 @@ use crate::plan::Current;
 use crate::report::Counts;
 use crate::tables::{AdminRow, AliasDomainRow, AliasRow, DomainRow, IdRow, MailboxRow, OwnerRow, Row, Table};
 
-/// The keys and policies of the rows that a server owns: enough to see what has to go.
-pub type OwnedKeys = BTreeMap<Key, DeletionPolicy>;
+/// The keys of the rows that a server owns.
+pub type OwnedKeys = BTreeSet<Key>;
 
 /// Keys that may be asked for in one packet.
 const AT_ONCE: usize = 100;
@@ -149,7 +149,7 @@ impl Store {
         )
     }
 
-    /// Every key that `server` owns a row under, with the policy that all rows of a key share.
+    /// Every key that `server` owns a row under.
     ///
     /// # Errors
     /// [`Error::Database`] when the connection breaks, [`Error::Timeout`]: it is of no use then.
@@ -159,14 +159,11 @@ impl Store {
 
     async fn read_owned_keys(&mut self, server: &str) -> Result<OwnedKeys, Error> {
         let mut keys = OwnedKeys::new();
-        let sql = format!("SELECT table_name, row_key, policy FROM {} WHERE server = ?", self.names.owner());
+        let sql = format!("SELECT table_name, row_key FROM {} WHERE server = ?", self.names.owner());
         let mut found = sqlx::query(AssertSqlSafe(sql)).bind(server).fetch(&mut self.connection);
         while let Some(row) = found.try_next().await? {
-            let (table, key, policy): (String, String, String) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            if let Some(key) = Table::from_name(&table).and_then(|table| Key::of_row(table, &key)) {
-                keys.insert(key, DeletionPolicy::from_stored(&policy));
-            }
+            let (table, key): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            keys.extend(Table::from_name(&table).and_then(|table| Key::of_row(table, &key)));
         }
         Ok(keys)
     }

@@ -27,6 +27,8 @@ pub(super) struct Writer<'a> {
     pub(super) names: &'a Names,
     pub(super) dialect: Dialect,
     pub(super) columns: &'a Columns,
+    /// The set loop that writes.
+    pub(super) server: &'a str,
     /// What is known of the rows of `vmail_owner`.
     pub(super) owners: Writing,
 }
@@ -43,7 +45,7 @@ impl<'a> Writer<'a> {
     }
 
     /// What brings a plan into the database, in the order in which it has to go there; made one by one.
-    pub(super) fn statements<'q>(self, plan: &'q Plan) -> impl Iterator<Item = Statement<'q>> + use<'a, 'q> {
+    pub(super) fn statements(self, plan: &'a Plan) -> impl Iterator<Item = Statement<'a>> + use<'a> {
         let writings = [(Writing::New, &plan.inserts), (Writing::Changed, &plan.updates)];
         let written = Table::ALL.into_iter().flat_map(move |table| {
             writings.into_iter().flat_map(move |(writing, rows)| {
@@ -52,8 +54,8 @@ impl<'a> Writer<'a> {
             })
         });
         written
-            .chain(self.delete(&plan.deletes))
             .chain(self.own(&plan.owned))
+            .chain(self.delete(&plan.deletes))
             .chain(self.disown(&plan.disowned))
             .chain(self.log(&plan.log))
     }
@@ -84,14 +86,21 @@ impl<'a> Writer<'a> {
         pieces(rows, |row| size(row)).into_iter().map(statement).collect()
     }
 
-    /// Deletes rows, in the order opposite to that in which they are written.
-    pub(super) fn delete<'q>(self, ids: &'q [RowId]) -> impl Iterator<Item = Statement<'q>> + use<'a, 'q> {
+    /// Deletes rows that the server still owns when the statement gets there: another one with the same tables may have taken
+    /// them over since they were read. Their keys may be in mixed case, in any collation; those of `vmail_owner` are ours.
+    /// The order is opposite to that in which they are written.
+    pub(super) fn delete(self, ids: &'a [RowId]) -> impl Iterator<Item = Statement<'a>> + use<'a> {
         Table::ALL.into_iter().rev().flat_map(move |table| {
             let keys: Vec<&str> = ids.iter().filter(|id| id.0 == table).map(|id| id.1.as_str()).collect();
-            let statement = |piece: &[&'q str]| {
-                let (name, key) = (self.names.table(table), key_column(table));
-                let sql = format!("DELETE FROM {name} WHERE {key} IN ({})", placeholders(piece.len()));
-                piece.iter().fold(Statement::new(sql), |statement, key| statement.bind(*key))
+            let (key, name, owner) = (key_column(table), self.names.table(table), self.names.owner());
+            let statement = |piece: &[&'a str]| {
+                let sql = format!(
+                    "DELETE FROM {name} WHERE {key} IN ({}) AND EXISTS (SELECT 1 FROM {owner} o WHERE o.table_name = '{}' \
+                     AND o.row_key = CONVERT(LOWER({name}.{key}) USING utf8mb4) COLLATE utf8mb4_bin AND o.server = ?)",
+                    placeholders(piece.len()),
+                    table.as_str()
+                );
+                piece.iter().fold(Statement::new(sql), |statement, key| statement.bind(*key)).bind(self.server)
             };
             pieces(&keys, |key| key.len()).into_iter().map(statement).collect::<Vec<_>>()
         })
@@ -109,14 +118,16 @@ impl<'a> Writer<'a> {
         pieces(owners, |owner| owner.goto.len() + 1024).into_iter().map(statement).collect()
     }
 
-    /// Forgets owners.
-    pub(super) fn disown<'q>(self, ids: &'q [RowId]) -> Vec<Statement<'q>> {
-        let statement = |piece: &'q [RowId]| {
+    /// Forgets rows that the server owns, after [`Writer::delete`] has looked for them.
+    pub(super) fn disown(self, ids: &'a [RowId]) -> Vec<Statement<'a>> {
+        let statement = |piece: &'a [RowId]| {
             let pairs = vec!["(?,?)"; piece.len()].join(",");
-            let sql = format!("DELETE FROM {} WHERE (row_key, table_name) IN ({pairs})", self.names.owner());
+            let owner = self.names.owner();
+            let sql = format!("DELETE FROM {owner} WHERE (row_key, table_name) IN ({pairs}) AND server = ?");
             piece
                 .iter()
                 .fold(Statement::new(sql), |statement, (table, key)| statement.bind(key).bind(table.as_str()))
+                .bind(self.server)
         };
         pieces(ids, |id| id.1.len()).into_iter().map(statement).collect()
     }

@@ -3,7 +3,7 @@
 //! A pass begins with the first event, so what a command or a delivery tool deletes one by one is spread over many of
 //! them: the deletions of a while count together.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -58,6 +58,9 @@ impl Recent {
     }
 }
 
+/// The keys that would lose rows, and the uids of the objects that own those.
+pub(super) type Doomed = BTreeMap<Key, BTreeSet<String>>;
+
 /// Deletions that wait for a release.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Held {
@@ -82,30 +85,31 @@ impl Held {
 
 /// Holds `deletions` back if they are, with the `recent` ones, more than the server's `massDeletion` allows of the keys
 /// that are or were `owned`, and not released.
-pub(super) fn hold(
-    deletions: BTreeSet<Key>,
-    recent: usize,
-    owned: usize,
-    server: &ServerRow,
-) -> Option<Held> {
+pub(super) fn hold(deletions: &Doomed, recent: usize, owned: usize, server: &ServerRow) -> Option<Held> {
     let count = deletions.len() + recent;
     let within_minimum = deletions.is_empty() || count <= server.minimum as usize;
     let within_share = count * 100 <= (owned + recent) * server.max_percent as usize;
     if within_minimum || within_share {
         return None;
     }
-    let hash = hash(&deletions);
-    (server.released.as_deref() != Some(&hash)).then_some(Held { keys: deletions, hash })
+    let hash = hash(deletions);
+    (server.released.as_deref() != Some(&hash))
+        .then(|| Held { keys: deletions.keys().cloned().collect(), hash })
 }
 
 /// Whether an administrator released these deletions.
-pub(super) fn is_released(deletions: &BTreeSet<Key>, server: &ServerRow) -> bool {
+pub(super) fn is_released(deletions: &Doomed, server: &ServerRow) -> bool {
     server.released.as_deref().is_some_and(|released| released == hash(deletions))
 }
 
-fn hash(deletions: &BTreeSet<Key>) -> String {
-    let names: Vec<String> = deletions.iter().map(Key::to_string).collect();
-    digest(&names.iter().map(String::as_str).collect::<Vec<_>>())
+/// The same names once more, of objects that were made anew, are other deletions: a release that was used is used up.
+fn hash(deletions: &Doomed) -> String {
+    let names: Vec<String> = deletions.keys().map(Key::to_string).collect();
+    let of_key = |(name, uids): (&'_ String, &'_ BTreeSet<String>)| {
+        std::iter::once(name.clone()).chain(uids.iter().cloned()).collect::<Vec<_>>()
+    };
+    let parts: Vec<String> = names.iter().zip(deletions.values()).flat_map(of_key).collect();
+    digest(&parts.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -121,24 +125,34 @@ mod tests {
         }
     }
 
-    fn keys(count: usize) -> BTreeSet<Key> {
-        (0..count).filter_map(|i| Key::from_row(&format!("u{i}@alpha.example.org"))).collect()
+    fn keys(count: usize) -> Doomed {
+        let key = |i: usize| {
+            Some((Key::from_row(&format!("u{i}@alpha.example.org"))?, [format!("uid-{i}")].into()))
+        };
+        (0..count).filter_map(key).collect()
     }
 
     #[test]
     fn few_deletions_and_small_shares_go_through() {
-        assert_eq!(hold(keys(10), 0, 12, &server(30, 10, None)), None);
-        assert_eq!(hold(keys(30), 0, 100, &server(30, 10, None)), None);
-        assert_eq!(hold(keys(0), 100, 0, &server(30, 10, None)), None);
+        assert_eq!(hold(&keys(10), 0, 12, &server(30, 10, None)), None);
+        assert_eq!(hold(&keys(30), 0, 100, &server(30, 10, None)), None);
+        assert_eq!(hold(&keys(0), 100, 0, &server(30, 10, None)), None);
     }
 
     #[test]
     fn a_release_is_for_one_plan_only() {
-        let held = hold(keys(31), 0, 100, &server(30, 10, None)).unwrap();
+        let held = hold(&keys(31), 0, 100, &server(30, 10, None)).unwrap();
         assert_eq!(held.keys.len(), 31);
         assert!(held.message().contains(&held.hash) && held.message().contains("31 deletions"));
-        assert_eq!(hold(keys(31), 0, 100, &server(30, 10, Some(&held.hash))), None);
-        assert!(hold(keys(32), 0, 100, &server(30, 10, Some(&held.hash))).is_some());
+        assert_eq!(hold(&keys(31), 0, 100, &server(30, 10, Some(&held.hash))), None);
+        assert!(hold(&keys(32), 0, 100, &server(30, 10, Some(&held.hash))).is_some());
+    }
+
+    #[test]
+    fn a_release_does_not_hold_for_objects_made_anew_under_the_same_names() {
+        let held = hold(&keys(31), 0, 100, &server(30, 10, None)).unwrap();
+        let anew = keys(31).into_keys().map(|key| (key, ["another".to_owned()].into())).collect();
+        assert!(hold(&anew, 0, 100, &server(30, 10, Some(&held.hash))).is_some());
     }
 
     #[tokio::test]
@@ -146,7 +160,7 @@ mod tests {
         let mut recent = Recent::default();
         let start = Instant::now();
         let mut deleted = 0;
-        while hold(keys(1), recent.count(start), 100 - deleted, &server(30, 10, None)).is_none() {
+        while hold(&keys(1), recent.count(start), 100 - deleted, &server(30, 10, None)).is_none() {
             recent.add(start, 1);
             deleted += 1;
         }
@@ -158,6 +172,6 @@ mod tests {
         recent.release(false);
         recent.add(start, 30);
         let later = start + WHILE;
-        assert_eq!(hold(keys(1), recent.count(later), 70, &server(30, 10, None)), None);
+        assert_eq!(hold(&keys(1), recent.count(later), 70, &server(30, 10, None)), None);
     }
 }

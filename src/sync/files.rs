@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::brake::{self, Held, Recent};
+use super::brake::{self, Doomed, Held, Recent};
 use super::serve::{REPORT_INTERVAL, jittered};
 use super::teller::Teller;
 use crate::api::Reason;
@@ -162,9 +162,11 @@ impl<'a> Passes<'a> {
         let keys = self.written.keys();
         let owned = keys.len();
         let gone = wanted.gone(keys);
-        self.recent.release(brake::is_released(&gone, &row));
+        // No file says whose its entries are.
+        let doomed: Doomed = gone.iter().map(|key| (key.clone(), BTreeSet::new())).collect();
+        self.recent.release(brake::is_released(&doomed, &row));
         let recent = self.recent.count(Instant::now());
-        self.held = brake::hold(gone.clone(), recent, owned, &row);
+        self.held = brake::hold(&doomed, recent, owned, &row);
         self.teller.held(self.held.as_ref()).await;
         let has_unreadable = self.context.index.read().has_unreadable();
         let (deleted, stays) =

@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::ahead::Ahead;
-use super::brake::{self, Held, Recent};
+use super::brake::{self, Doomed, Held, Recent};
+use super::chunk::chunks;
 use super::drift::{self, Drifted};
 use super::refused::Refused;
 use super::tally::Tally;
 use super::teller::Teller;
+use crate::api::Reason;
 use crate::api::mail_server::Drift;
-use crate::api::{DeletionPolicy, Reason};
 use crate::client;
 use crate::desired::desired;
 use crate::index::rows::ServerRow;
@@ -123,7 +124,8 @@ impl<'a> Passes<'a> {
         }
         // A key that is compared is told with its row.
         let counted = counted.into_iter().map(Key::Domain).filter(|key| !keys.contains(key)).collect();
-        keys.extend(self.tell_counts(counted));
+        let troubled = self.tell_counts(counted);
+        keys.extend(self.with_told_beside(troubled));
         let started = Instant::now();
         let result = self.compare_touched(keys).await;
         self.finish(started, result)
@@ -137,6 +139,11 @@ impl<'a> Passes<'a> {
             .statuses
             .offer(self.desired(&sound).into_iter().flat_map(|(_, desired)| desired.verdicts));
         troubled
+    }
+
+    fn with_told_beside(&self, keys: Vec<Key>) -> Vec<Key> {
+        let index = self.context.index.read();
+        keys.into_iter().flat_map(|key| index.told_beside(&key).into_iter().chain([key])).collect()
     }
 
     fn finish(&mut self, started: Instant, result: Result<(), PassError>) -> Result<(), PassError> {
@@ -160,32 +167,36 @@ impl<'a> Passes<'a> {
         };
         self.tally = Tally::new(owned.len(), counts);
         let declared = self.context.index.read().keys_of(self.server);
-        let gone = owned.iter().filter(|(_, policy)| **policy != DeletionPolicy::Retain).map(|(key, _)| key);
-        let gone = self.without_rows(&gone.collect::<Vec<_>>()).await;
+        let gone = self.without_rows(&owned.iter().collect::<Vec<_>>()).await;
+        let doomed = self.doomed(gone).await?;
         let mut keys: BTreeSet<Key> = declared.into_iter().collect();
-        keys.extend(owned.into_keys());
-        self.brake(gone).await;
+        keys.extend(owned);
+        self.brake(&doomed).await;
         self.compare_many(keys, rows).await
     }
 
     async fn compare_touched(&mut self, mut keys: BTreeSet<Key>) -> Result<(), PassError> {
         // What is held back is part of every plan until it is released or declared again.
         keys.extend(self.held.take().map(|held| held.keys).unwrap_or_default());
-        let mut gone = self.without_rows(&keys.iter().collect::<Vec<_>>()).await;
-        if gone.len() + self.recent_deletions() > self.minimum() {
-            let gone_keys: Vec<&Key> = gone.iter().collect();
-            let current = self.store.read(&gone_keys).await?;
-            let deleted: BTreeSet<Key> = current
-                .owners
-                .values()
-                .filter(|owner| owner.server == self.server_id && owner.policy != DeletionPolicy::Retain)
-                .filter_map(|owner| Key::of_row(owner.table, &owner.key))
-                .collect();
-            gone.retain(|key| deleted.contains(key));
-        }
-        self.brake(gone).await;
+        let gone = self.without_rows(&keys.iter().collect::<Vec<_>>()).await;
+        let doomed = self.doomed(gone).await?;
+        self.brake(&doomed).await;
         let keys = self.insert_unseen(keys).await?;
         self.compare(keys).await
+    }
+
+    /// Which of some keys would lose rows, and whose, if nothing were held back: so many that the brake has to know.
+    async fn doomed(&mut self, candidates: BTreeSet<Key>) -> Result<Doomed, PassError> {
+        let mut doomed = Doomed::default();
+        if candidates.len() + self.recent_deletions() <= self.minimum() {
+            return Ok(doomed);
+        }
+        self.held = None;
+        let candidates: Vec<Key> = candidates.into_iter().collect();
+        for chunk in chunks(&candidates) {
+            doomed.extend(self.would_lose(chunk).await?);
+        }
+        Ok(doomed)
     }
 
     /// Deletions that were let through a short while ago.
@@ -221,9 +232,9 @@ impl<'a> Passes<'a> {
         self.server_row().map_or(0, |row| row.minimum as usize)
     }
 
-    async fn brake(&mut self, deletions: BTreeSet<Key>) {
+    async fn brake(&mut self, deletions: &Doomed) {
         let row = self.server_row();
-        self.recent.release(row.as_ref().is_some_and(|row| brake::is_released(&deletions, row)));
+        self.recent.release(row.as_ref().is_some_and(|row| brake::is_released(deletions, row)));
         let recent = self.recent_deletions();
         self.held = row.and_then(|row| brake::hold(deletions, recent, self.tally.keys(), &row));
         self.teller.held(self.held.as_ref()).await;

@@ -2,7 +2,7 @@
 
 use crate::plan::{Current, Plan};
 use crate::report::Counts;
-use crate::tables::Table;
+use crate::tables::{OwnerRow, Table};
 
 /// What a server owns.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -28,8 +28,11 @@ impl Tally {
 
     /// Takes a plan in that was applied to what was there `before`.
     pub(super) fn account_for(&mut self, plan: &Plan, before: &Current) {
-        let new =
-            plan.owned.iter().filter(|owner| !before.owners.contains_key(&(owner.table, owner.key.clone())));
+        let was_its_own = |owner: &OwnerRow| {
+            let before = before.owners.get(&(owner.table, owner.key.clone()));
+            before.is_some_and(|before| before.server == owner.server)
+        };
+        let new = plan.owned.iter().filter(|owner| !was_its_own(owner));
         let changes =
             new.map(|owner| (owner.table, 1)).chain(plan.disowned.iter().map(|(table, _)| (*table, -1)));
         for (table, change) in changes {
@@ -45,11 +48,6 @@ impl Tally {
             self.keys += if is_of_every_key(table) { change } else { 0 };
         }
     }
-}
-
-/// Keys whose rows a plan deletes.
-pub(super) fn deleted_keys(plan: &Plan) -> usize {
-    plan.deletes.iter().filter(|(table, _)| is_of_every_key(*table)).count()
 }
 
 /// A domain's key always has a row in domain, an address's in alias, an admin's in admin.

@@ -88,7 +88,6 @@ fn a_tenant_manages_what_admits_it_and_is_never_a_super_admin() {
     let desired = on_boss(&world);
     assert_eq!(row(&desired), None);
     assert_eq!(reasons(&desired.verdicts), [("tenant/admin".into(), Reason::NotAllowed)]);
-    assert_eq!(desired.withdrawn.as_deref(), Some("tenant-admin"));
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct AdminRow {
     pub domains: BTreeSet<DomainName>,
     /// Whether login is allowed.
     pub active: bool,
+    /// Whether it says so itself.
+    pub names_active: bool,
     /// What happens to its rows when it goes.
     pub policy: DeletionPolicy,
 }
@@ -45,6 +47,7 @@ impl From<&MailAdmin> for AdminRow {
             super_admin: spec.super_admin.unwrap_or(false),
             domains: spec.domains.iter().flatten().cloned().collect(),
             active: spec.active.unwrap_or(true),
+            names_active: spec.active.is_some(),
             policy: spec.deletion_policy.unwrap_or_default(),
         }
     }

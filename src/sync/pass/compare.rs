@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 use super::super::ahead::Rows;
+use super::super::brake::Doomed;
 use super::super::chunk::chunks;
-use super::super::tally::deleted_keys;
 use super::{PassError, Passes};
 use crate::api::Reason;
-use crate::desired::{Desired, PasswordWant, Verdict, Want, desired, unserved};
+use crate::desired::{Desired, PasswordWant, Want, desired, unserved};
 use crate::index::Key;
 use crate::password::{self, Request};
 use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
@@ -108,8 +108,9 @@ impl Passes<'_> {
         let is_untold = |want: &Want| index.meta(&want.object).is_some_and(|meta| meta.status.is_none());
         let is_new = |key: &Key| {
             let wants = match key {
-                Key::Address(_) => desired(&index, self.server, key).wants,
-                Key::Domain(_) | Key::Admin(_) => Vec::new(),
+                // A catch-all is compared together with its domain.
+                Key::Address(_) if !key.is_catch_all() => desired(&index, self.server, key).wants,
+                _ => Vec::new(),
             };
             let tables: Vec<Table> = wants.iter().map(|want| want.row.table()).collect();
             wants.iter().all(is_untold) && self.store.tells_by_inserting(key, &tables)
@@ -138,18 +139,27 @@ impl Passes<'_> {
         if is_ahead && !chunk.plan.is_empty() {
             chunk = self.compared(keys, None).await?;
         }
-        let Compared { mut wanted, current, passwords, plan } = chunk;
-        let (plan, current) = match self.store.apply(&plan).await {
-            Ok(()) => (plan, current),
+        match self.store.apply(&chunk.plan).await {
+            Ok(()) => {}
             // One row that the database refuses must not keep the others out. It may be one that somebody has just made.
             Err(error) if error.is_about_a_row() => {
-                let current = self.current(keys).await?;
-                (self.apply_one_by_one(&mut wanted, &current, &passwords).await?, current)
+                chunk = self.compared(keys, None).await?;
+                self.apply_one_by_one(&mut chunk).await?;
             }
             Err(error) => return Err(error.into()),
+        }
+        self.tell(&chunk.plan, chunk.wanted);
+        Ok((chunk.plan, chunk.current))
+    }
+
+    /// Which of some keys lose rows by the plan for them, and whose.
+    pub(super) async fn would_lose(&mut self, keys: &[Key]) -> Result<Doomed, PassError> {
+        let Compared { current, plan, .. } = self.compared(keys, None).await?;
+        let owners = |key: &Key| {
+            let ids = key.tables().iter().map(|table| (*table, key.as_str().to_owned()));
+            ids.filter_map(|id| Some(current.owners.get(&id)?.object_uid.clone())).collect()
         };
-        self.tell(&plan, wanted);
-        Ok((plan, current))
+        Ok(plan.lost.iter().map(|key| (key.clone(), owners(key))).collect())
     }
 
     /// Tells the objects what they are told, and the metrics what was done.
@@ -167,7 +177,7 @@ impl Passes<'_> {
             None => self.current(keys).await?,
         };
         let passwords = self.passwords(&wanted, &current).await?;
-        let plan = self.plan(&mut wanted, &current, &passwords);
+        let plan = self.plan_with(&passwords, |terms| plan::plan(&mut wanted, &current, terms));
         Ok(Compared { wanted, current, passwords, plan })
     }
 
@@ -186,35 +196,36 @@ impl Passes<'_> {
         }
     }
 
-    async fn apply_one_by_one(
-        &mut self,
-        wanted: &mut [(Key, Desired)],
-        current: &Current,
-        passwords: &BTreeMap<RowId, ResolvedPassword>,
-    ) -> Result<Plan, PassError> {
-        let mut done = Plan::default();
-        for one in wanted.chunks_mut(1) {
-            let plan = self.plan(one, current, passwords);
+    /// Applies what was compared key by key, and leaves in it what was done.
+    async fn apply_one_by_one(&mut self, chunk: &mut Compared) -> Result<(), PassError> {
+        let Compared { wanted, current, passwords, plan: done } = chunk;
+        *done = Plan::default();
+        *wanted = self.desired(&wanted.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
+        for at in 0..wanted.len() {
+            let plan = self.plan_with(passwords, |terms| {
+                let mut plan = Plan::default();
+                plan::plan_one(wanted, at, current, terms, &mut plan);
+                plan
+            });
             match self.store.apply(&plan).await {
                 Ok(()) => done.merge(plan),
                 Err(error) if error.is_about_a_row() => {
-                    for (key, desired) in one {
-                        self.refuse(key, desired, &error);
-                    }
+                    self.refuse(wanted, at, &error);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(done)
+        Ok(())
     }
 
     /// Tells of rows that the database refuses: to their object, or, where they have none any more, to the server.
-    fn refuse(&mut self, key: &Key, desired: &mut Desired, error: &Error) {
+    fn refuse(&mut self, wanted: &mut [(Key, Desired)], at: usize, error: &Error) {
+        let (key, desired) = &wanted[at];
         if desired.wants.is_empty() {
             tracing::warn!(server = %self.server, %key, %error, "the database refuses to remove rows");
             self.refused.add(key.clone());
         } else {
-            tell_refused(desired, error);
+            plan::tell_refused(wanted, at, &error.to_string());
         }
     }
 
@@ -253,15 +264,15 @@ impl Passes<'_> {
         Ok(self.store.kept_during(password::resolve(client, scheme, requests)).await??)
     }
 
-    fn plan(
+    /// Plans under the terms of now.
+    fn plan_with(
         &self,
-        wanted: &mut [(Key, Desired)],
-        current: &Current,
         passwords: &BTreeMap<RowId, ResolvedPassword>,
+        plan: impl FnOnce(&Terms<'_>) -> Plan,
     ) -> Plan {
         let none = BTreeSet::new();
         let index = self.context.index.read();
-        let terms = Terms {
+        plan(&Terms {
             installation: &self.context.installation,
             server: &self.server_id,
             existing_rows: index.server(self.server).map(|row| row.existing_rows).unwrap_or_default(),
@@ -269,23 +280,16 @@ impl Passes<'_> {
             absent: &self.absent,
             lacking: &self.lacking,
             is_served: &|id| index.server_names().iter().any(|name| self.context.server_id(name) == id),
+            is_taken_over: &|key| index.is_taken_over(key, self.server),
+            declared: &|owner| index.policy_of(&owner.object, &owner.object_uid),
             is_unreadable: &|uid| index.is_unreadable(uid),
             held: self.held.as_ref().map_or(&none, |held| &held.keys),
             passwords,
-        };
-        plan::plan(wanted, current, &terms)
+        })
     }
 
     fn account_for(&mut self, plan: &Plan, before: &Current) {
         self.tally.account_for(plan, before);
-        self.recent.add(Instant::now(), deleted_keys(plan));
-    }
-}
-
-/// Tells the object whose rows the database refuses; what others under the same key are told stays.
-fn tell_refused(desired: &mut Desired, error: &Error) {
-    let refused = desired.wants.first().map(|want| &want.object);
-    for verdict in desired.verdicts.iter_mut().filter(|verdict| Some(&verdict.object) == refused) {
-        *verdict = Verdict::new(&verdict.object, Reason::RowRefused, error.to_string());
+        self.recent.add(Instant::now(), plan.lost.len());
     }
 }

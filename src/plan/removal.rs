@@ -1,0 +1,130 @@
+//! Rows that nothing declares under their key any more: deleted, switched off, let go, or kept for their object. Pure.
+//!
+//! A deletion policy is for the object's end. While the object is there, what it doesn't declare any more, or may not have,
+//! goes whatever its policy says; and where nobody serves its domain its rows sleep, still its own, until somebody does.
+
+use super::log::{Change, LogRow};
+use super::{KeyPlanner, RowId};
+use crate::api::DeletionPolicy;
+use crate::desired::Desired;
+use crate::tables::{OwnerRow, Row, Table};
+
+impl KeyPlanner<'_> {
+    /// What can't be written is nobody else's either: rows that an object had which lost the key go.
+    pub(super) fn remove_losers(&mut self, desired: &Desired) {
+        let Some(winner) = desired.wants.first().map(|want| want.uid.clone()) else { return };
+        for &table in self.key.tables() {
+            let owner = self.current.owners.get(&self.id(table));
+            if owner.is_some_and(|owner| *owner.object_uid != *winner) {
+                self.remove(table, desired);
+            }
+        }
+    }
+
+    /// What is kept and gone all the same (somebody removed it) is not made anew; what is there is this server's now.
+    pub(super) fn keep(&mut self) {
+        for &table in self.key.tables() {
+            let id = self.id(table);
+            let Some(owner) = self.current.owners.get(&id).filter(|owner| self.is_of_installation(owner))
+            else {
+                continue;
+            };
+            self.take_over(owner);
+            if !self.current.rows.contains_key(&id) {
+                self.plan.disowned.push(id);
+            }
+        }
+    }
+
+    /// Takes a row away that would change what another object's rows under the same key mean: nobody's policy keeps it.
+    pub(super) fn remove_from_successor(&mut self, table: Table, desired: &Desired) {
+        let id = self.id(table);
+        let Some(owner) = self.current.owners.get(&id).filter(|owner| self.may_remove(owner, desired)) else {
+            return;
+        };
+        if self.current.rows.contains_key(&id) {
+            self.delete(&id);
+        }
+        self.disown(owner);
+    }
+
+    /// Takes a table's row away, as the policy of an object says that is gone.
+    pub(super) fn remove(&mut self, table: Table, desired: &Desired) {
+        let id = self.id(table);
+        let Some(owner) = self.current.owners.get(&id).filter(|owner| self.may_remove(owner, desired)) else {
+            return;
+        };
+        let Some(row) = self.current.rows.get(&id) else {
+            self.disown(owner);
+            return;
+        };
+        if self.terms.held.contains(self.key) {
+            return;
+        }
+        match ((self.terms.declared)(owner), owner.policy) {
+            (Some(policy), _) if desired.waits && policy != DeletionPolicy::Delete => {
+                self.put_to_sleep(row, owner, policy, desired);
+                return;
+            }
+            (Some(_), _) | (None, DeletionPolicy::Delete) => self.delete(&id),
+            (None, DeletionPolicy::Disable) if self.may_switch_off(table, desired) => self.switch_off(row),
+            (None, DeletionPolicy::Disable | DeletionPolicy::Retain) => {}
+        }
+        self.disown(owner);
+    }
+
+    /// The server that serves a domain looks after all that is under its keys, whichever server had it before.
+    fn may_remove(&self, owner: &OwnerRow, desired: &Desired) -> bool {
+        let serves = !desired.unserved && self.key.tables() != [Table::Admin];
+        owner.server == self.terms.server || (serves && self.is_of_installation(owner))
+    }
+
+    fn put_to_sleep(&mut self, row: &Row, owner: &OwnerRow, policy: DeletionPolicy, desired: &Desired) {
+        // A domain that its server may not serve any more gets no mail, even if its rows are to stay.
+        let is_domains = matches!(owner.table, Table::Domain | Table::AliasDomain);
+        let switches_off =
+            is_domains || (policy == DeletionPolicy::Disable && self.may_switch_off(owner.table, desired));
+        let mut owner = OwnerRow { policy, ..owner.clone() };
+        if switches_off && row.active() == Some(true) {
+            self.switch_off(row);
+            // Switching it on again is no correction of what somebody else did.
+            owner.desired.clear();
+        }
+        if self.current.owners.get(&self.id(owner.table)) != Some(&owner) {
+            self.plan.owned.push(owner);
+        }
+    }
+
+    /// Beside a catch-all the identity row of a mailbox stays: without it the catch-all's owner would get the mail of a mailbox
+    /// that is switched off, which Postfix refuses.
+    fn may_switch_off(&self, table: Table, desired: &Desired) -> bool {
+        let is_identity = table == Table::Alias && self.current.rows.contains_key(&self.id(Table::Mailbox));
+        !is_identity || !(desired.has_catch_all || desired.unserved)
+    }
+
+    fn switch_off(&mut self, row: &Row) {
+        let mut switched = row.clone();
+        if switched.active_mut().is_some_and(|active| std::mem::replace(active, false)) {
+            self.plan.lost.insert(self.key.clone());
+            self.put(Some(row), switched);
+        }
+    }
+
+    fn delete(&mut self, id: &RowId) {
+        self.plan.lost.insert(self.key.clone());
+        self.plan.log.extend(LogRow::of(Change::Delete, id.0, self.key));
+        self.plan.deletes.push(id.clone());
+    }
+
+    /// The database deletes and disowns for their own server only: what another one had is taken over first.
+    fn disown(&mut self, owner: &OwnerRow) {
+        self.take_over(owner);
+        self.plan.disowned.push((owner.table, owner.key.clone()));
+    }
+
+    fn take_over(&mut self, owner: &OwnerRow) {
+        if owner.server != self.terms.server {
+            self.plan.owned.push(OwnerRow { server: self.terms.server.to_owned(), ..owner.clone() });
+        }
+    }
+}
