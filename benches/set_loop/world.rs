@@ -35,6 +35,7 @@ pub fn mailbox(number: usize, name: &str) -> (ObjectName, MailboxRow) {
         password: None,
         quota: Some(0),
         ids: Ids::default(),
+        told_maildir: None,
         active: true,
         forward_to: Box::default(),
         keep_copy: true,

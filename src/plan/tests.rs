@@ -1,4 +1,5 @@
 mod admins;
+mod maildirs;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
