@@ -32,7 +32,7 @@ use std::process::{ExitCode, ExitStatus};
 
 use clap::Subcommand;
 
-pub use prepare::PrepareArguments;
+pub use prepare::OwnerArguments;
 
 use crate::postfix::queries::CredentialError;
 use crate::telemetry::{self, LogFormat};
@@ -43,12 +43,12 @@ pub enum AgentCommand {
     /// Make the base directories of the mail store and of the queue (init container)
     ///
     /// Exit codes: 0 done, 1 a directory could not be made.
-    Prepare(PrepareArguments),
+    Prepare(OwnerArguments),
     /// Run Postfix and watch over it (pid 1 of the main container)
     ///
     /// Exit codes: 0 ended as asked, 1 a file, process or socket could not be used, 3 Postfix refuses the
     /// configuration, 4 Postfix ended by itself or could not be ended.
-    Run,
+    Run(OwnerArguments),
 }
 
 impl AgentCommand {
@@ -59,8 +59,8 @@ impl AgentCommand {
     pub async fn execute(self) -> Result<ExitCode, Error> {
         telemetry::start(LogFormat::Text);
         match self {
-            Self::Prepare(arguments) => prepare::prepare(&arguments).map(|()| ExitCode::SUCCESS),
-            Self::Run => Ok(supervisor::run().await),
+            Self::Prepare(arguments) => prepare::prepare(arguments).map(|()| ExitCode::SUCCESS),
+            Self::Run(arguments) => Ok(supervisor::run(arguments.ids()).await),
         }
     }
 }

@@ -29,12 +29,11 @@ const INCOMPLETE: &str = "incomplete\n";
 
 /// Makes all of `owners` below `base`, or corrects their owner, and lets every user pass through `base` where one of them is
 /// not the base's. After a change of the list, all else in the domains that it names, or named before, goes to the owner of
-/// its domain. `record` is the file that remembers the list before.
+/// its domain, which is `default` where none is listed. `record` is the file that remembers the list before.
 ///
 /// Gives what could not be done, path by path: the rest is.
-pub(super) fn make(base: &Path, record: &Path, owners: &[MailOwner]) -> Vec<String> {
-    let opened = Store::open(base, owners);
-    let mut store = match opened {
+pub(super) fn make(base: &Path, record: &Path, owners: &[MailOwner], default: Ids) -> Vec<String> {
+    let mut store = match Store::open(base, owners, default) {
         Ok(store) => store,
         Err(error) => return vec![told(base, &error)],
     };
@@ -64,9 +63,8 @@ struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    fn open(path: &'a Path, owners: &'a [MailOwner]) -> io::Result<Self> {
+    fn open(path: &'a Path, owners: &'a [MailOwner], default: Ids) -> io::Result<Self> {
         let base = Directory::open(path)?;
-        let default = base.owner()?;
         let listed: BTreeMap<_, _> =
             owners.iter().map(|owner| (owner.path.trim_end_matches('/'), ids(owner))).collect();
         if listed.values().any(|(uid, _)| *uid != default.0) {
@@ -184,17 +182,28 @@ mod tests {
     use super::*;
 
     /// A mail store of the user who runs the tests. Only root can give mail to others: CI does.
-    struct Bed(tempfile::TempDir);
+    struct Bed {
+        root: tempfile::TempDir,
+        default: Ids,
+    }
 
     impl Bed {
         fn new() -> Self {
-            let bed = Self(tempfile::TempDir::new().unwrap());
+            let root = tempfile::TempDir::new().unwrap();
+            let found = fs::metadata(root.path()).unwrap();
+            let bed = Self { root, default: (found.uid(), found.gid()) };
             fs::create_dir(bed.path("")).unwrap();
             bed
         }
 
+        fn of(default: u32) -> Self {
+            let bed = Self { default: (default, default), ..Self::new() };
+            chown(bed.path(""), Some(default), Some(default)).unwrap();
+            bed
+        }
+
         fn path(&self, name: &str) -> PathBuf {
-            self.0.path().join("mail").join(name)
+            self.root.path().join("mail").join(name)
         }
 
         fn make(&self, owners: &[(&str, i32)]) -> Vec<String> {
@@ -202,7 +211,7 @@ mod tests {
                 .iter()
                 .map(|(path, id)| MailOwner { path: (*path).to_owned(), uid: *id, gid: *id })
                 .collect();
-            make(&self.path(""), &self.0.path().join("record"), &owners)
+            make(&self.path(""), &self.root.path().join("record"), &owners, self.default)
         }
 
         fn owner(&self, name: &str) -> u32 {
@@ -281,8 +290,7 @@ mod tests {
         if !is_root() {
             return;
         }
-        let bed = Bed::new();
-        chown(bed.path(""), Some(901), Some(901)).unwrap();
+        let bed = Bed::of(901);
         for (name, id) in [("a.org/bob", 901), ("a.org/eve", 901), ("b.org/max", 901)] {
             bed.maildir(name, id);
         }
@@ -308,8 +316,7 @@ mod tests {
         if !is_root() {
             return;
         }
-        let bed = Bed::new();
-        chown(bed.path(""), Some(901), Some(901)).unwrap();
+        let bed = Bed::of(901);
         bed.maildir("a.org/bob", 901);
         chown(bed.path("a.org/bob"), Some(970), Some(970)).unwrap();
         bed.make(&[("a.org/", 901), ("a.org/bob/", 970)]);
@@ -321,8 +328,7 @@ mod tests {
         if !is_root() {
             return;
         }
-        let bed = Bed::new();
-        chown(bed.path(""), Some(901), Some(901)).unwrap();
+        let bed = Bed::of(901);
         bed.maildir("a.org/bob", 901);
         fs::write(bed.path("c.org"), "no directory").unwrap();
         assert_eq!(bed.make(&[("a.org/", 901), ("a.org/bob/", 970), ("c.org/", 960)]).len(), 2);

@@ -18,9 +18,9 @@ const ROOT: Ids = (0, 0);
 /// How often the log tells of mailboxes that were given to another owner.
 const TOLD_EVERY: u64 = 1000;
 
-/// Arguments of `agent prepare`.
-#[derive(Args, Debug)]
-pub struct PrepareArguments {
+/// Whose mail it is that no domain and no mailbox names an owner for.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct OwnerArguments {
     /// User that owns the mail
     #[arg(long, default_value_t = 901)]
     pub uid: u32,
@@ -29,9 +29,15 @@ pub struct PrepareArguments {
     pub gid: u32,
 }
 
-pub(super) fn prepare(arguments: &PrepareArguments) -> Result<(), Error> {
+impl OwnerArguments {
+    pub(super) fn ids(self) -> Ids {
+        (self.uid, self.gid)
+    }
+}
+
+pub(super) fn prepare(arguments: OwnerArguments) -> Result<(), Error> {
     let mail = Path::new(MAIL_VOLUME).join(MAIL_DIRECTORY);
-    mail_store(&mail, (arguments.uid, arguments.gid)).map_err(Error::file(mail))?;
+    mail_store(&mail, arguments.ids()).map_err(Error::file(mail))?;
     let queue = Path::new(QUEUE_VOLUME).join(QUEUE_DIRECTORY);
     base(&queue)
         .and_then(|queue| queue.set_owner(ROOT).and_then(|()| queue.set_mode(0o755)))

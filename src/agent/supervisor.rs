@@ -21,6 +21,7 @@ use super::maps::Maps;
 use super::metrics::Metrics;
 use super::places::Places;
 use super::retry::Retry;
+use super::tree::Ids;
 use super::{Error, outage, owners, parameters, postfix};
 use crate::postfix::QUEUE_DIRECTORY;
 
@@ -58,8 +59,9 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PO
 /// Where Postfix must answer before the pod is ready.
 const SMTP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 25);
 
-pub(super) async fn run() -> ExitCode {
-    let Err(error) = Supervisor::new(Places::default()).run().await else { return ExitCode::SUCCESS };
+/// `owner`: of the mail that no domain and no mailbox names one for.
+pub(super) async fn run(owner: Ids) -> ExitCode {
+    let Err(error) = Supervisor::new(Places::default(), owner).run().await else { return ExitCode::SUCCESS };
     tracing::error!(%error, "the agent ends");
     if let Err(error) = std::fs::write(TERMINATION_LOG, error.to_string()) {
         tracing::warn!(%error, "the reason could not be left for the kubelet");
@@ -69,6 +71,7 @@ pub(super) async fn run() -> ExitCode {
 
 struct Supervisor {
     places: Places,
+    owner: Ids,
     children: Children,
     maps: Maps,
     postfix_group: Option<u32>,
@@ -76,10 +79,11 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(places: Places) -> Self {
+    fn new(places: Places, owner: Ids) -> Self {
         let Places { maps, compiled_maps, config, .. } = places.clone();
         Self {
             places,
+            owner,
             children: Children::default(),
             maps: Maps::new(maps, compiled_maps, config),
             postfix_group: config::group_id("postfix"),
@@ -167,7 +171,7 @@ impl Supervisor {
                 parameters::check(&self.children, mounted, &candidate, &queue),
             )?;
         }
-        let complaint = own(mounted).await?;
+        let complaint = self.own(mounted).await?;
         config::take(&candidate, &self.places.config_directory)?;
         Ok(complaint)
     }
@@ -190,6 +194,8 @@ impl Supervisor {
 
     /// Takes every changed configuration that Postfix accepts; keeps the old one otherwise.
     async fn follow(&self, mut tried: Retry<Mounted>, mut running: Mounted) -> Infallible {
+        // Whether what is in place is what runs: not after a try that failed half-way.
+        let mut in_place = true;
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             // While the kubelet exchanges the mounts a file may be missing; it is there at the next look.
@@ -210,8 +216,10 @@ impl Supervisor {
             }
             let (mounted, secrets) = now.usable(Some(&running));
             // It was taken, and only something in the mail store is still to be done.
-            let is_taken = tried.is_last(&now) && mounted == running;
-            let done = if is_taken { own(&mounted).await } else { self.exchange(&mounted, &running).await };
+            let is_taken = in_place && tried.is_last(&now) && mounted == running;
+            let done =
+                if is_taken { self.own(&mounted).await } else { self.exchange(&mounted, &running).await };
+            in_place = is_taken || done.is_ok();
             match done {
                 Ok(store) => {
                     let has_new_owners = is_taken || mounted.owners() != running.owners();
@@ -294,6 +302,17 @@ impl Supervisor {
         Ok(complaint)
     }
 
+    /// Has the mail store's directories belong to whom they should. A large mailbox takes its time, and the agent has others to
+    /// answer meanwhile.
+    async fn own(&self, mounted: &Mounted) -> Result<Option<String>, Error> {
+        let (base, owners, default) = (mounted.mail_base(), mounted.owners(), self.owner);
+        let record = Path::new(QUEUE_DIRECTORY).join(OWNERS_RECORD);
+        let made = tokio::task::spawn_blocking(move || owners::make(&base, &record, &owners, default));
+        let complaints =
+            made.await.map_err(|error| Error::system("the mail store")(std::io::Error::other(error)))?;
+        Ok(shortened(&complaints))
+    }
+
     /// Asks Postfix to end until it does.
     async fn stop(&self, child: &mut Child) -> Result<(), Error> {
         tracing::info!("ending Postfix");
@@ -329,17 +348,6 @@ fn settle(tried: &mut Retry<Mounted>, now: Mounted, is_settled: bool) {
     } else {
         tried.failed(now, std::time::Instant::now());
     }
-}
-
-/// Has the mail store's directories belong to whom they should. A large mailbox takes its time, and the agent has others to
-/// answer meanwhile.
-async fn own(mounted: &Mounted) -> Result<Option<String>, Error> {
-    let (base, owners) = (mounted.mail_base(), mounted.owners());
-    let record = Path::new(QUEUE_DIRECTORY).join(OWNERS_RECORD);
-    let made = tokio::task::spawn_blocking(move || owners::make(&base, &record, &owners));
-    let complaints =
-        made.await.map_err(|error| Error::system("the mail store")(std::io::Error::other(error)))?;
-    Ok(shortened(&complaints))
 }
 
 fn shortened(complaints: &[String]) -> Option<String> {

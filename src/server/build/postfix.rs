@@ -67,12 +67,11 @@ fn pod(server: &ValidatedServer) -> PodSpec {
 }
 
 fn prepare(server: &ValidatedServer) -> Container {
-    let MailStore { uid, gid, .. } = &server.mail_store;
     Container {
         name: "prepare".to_owned(),
         image: Some(server.postfix.image.clone()),
         command: Some(strings(["/usr/local/bin/vmail-operator", "agent", "prepare"])),
-        args: Some(vec![format!("--uid={uid}"), format!("--gid={gid}")]),
+        args: Some(owner(server)),
         security_context: Some(security_context(PREPARE_CAPABILITIES)),
         volume_mounts: Some(vec![
             mount("queue", contract::QUEUE_VOLUME),
@@ -87,6 +86,7 @@ fn run(server: &ValidatedServer) -> Container {
         name: "postfix".to_owned(),
         image: Some(server.postfix.image.clone()),
         command: Some(strings(["/usr/local/bin/vmail-operator", "agent", "run"])),
+        args: Some(owner(server)),
         ports: Some(vec![port("smtp", SMTP_PORT), port("agent", AGENT_PORT)]),
         resources: server.postfix.resources.clone(),
         security_context: Some(security_context(RUN_CAPABILITIES)),
@@ -104,6 +104,12 @@ fn run(server: &ValidatedServer) -> Container {
         volume_mounts: Some(mounts(server)),
         ..Container::default()
     }
+}
+
+/// Tells the agent whose mail it is that no domain and no mailbox names an owner for.
+fn owner(server: &ValidatedServer) -> Vec<String> {
+    let MailStore { uid, gid, .. } = &server.mail_store;
+    vec![format!("--uid={uid}"), format!("--gid={gid}")]
 }
 
 fn port(name: &str, port: i32) -> ContainerPort {
