@@ -107,9 +107,9 @@ impl Mounted {
         self.maps.as_deref()
     }
 
-    /// The same with the look-up files in `directory`.
-    pub(super) fn with_maps(self, directory: PathBuf) -> Self {
-        Self { maps: Some(directory), ..self }
+    /// The same with the compiled look-up files in a directory, where accounts are looked up in files.
+    pub(super) fn with_maps(self, maps: Option<PathBuf>) -> Self {
+        Self { maps, ..self }
     }
 
     /// Whether nothing but the accounts differs, which say nothing about whether the configuration is good.

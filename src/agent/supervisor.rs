@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,10 +136,17 @@ impl Supervisor {
     }
 
     /// The same with the look-up files, where accounts are looked up in files.
-    async fn with_maps(&self, files: Mounted) -> Result<Mounted, Error> {
+    async fn mounted(&self) -> Result<Mounted, Error> {
+        let files = self.files()?;
+        let maps = self.compiled(&files).await?;
+        Ok(files.with_maps(maps))
+    }
+
+    /// The directory with the look-up files of a type that main.cf names; `None`: it names a database.
+    async fn compiled(&self, files: &Mounted) -> Result<Option<PathBuf>, Error> {
         match files.look_up_files() {
-            Some(type_) => Ok(files.with_maps(self.maps.directory(&self.children, type_).await?)),
-            None => Ok(files),
+            Some(type_) => self.maps.directory(&self.children, type_).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -147,7 +154,7 @@ impl Supervisor {
     async fn first_mounted(&self) -> Result<Mounted, Error> {
         let mut is_told = false;
         loop {
-            match self.with_maps(self.files()?).await {
+            match self.mounted().await {
                 Err(error @ Error::Incomplete) => {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::info!(%error, "waiting");
@@ -200,12 +207,11 @@ impl Supervisor {
             tokio::time::sleep(LOOK_INTERVAL).await;
             // While the kubelet exchanges the mounts a file may be missing; it is there at the next look.
             let Ok(files) = self.files() else { continue };
-            let hash = files.hash();
-            let now = match self.with_maps(files).await {
-                Ok(now) => now,
+            let now = match self.compiled(&files).await {
+                Ok(maps) => files.with_maps(maps),
                 Err(error) => {
                     if !error.is_under_way() {
-                        self.refuse(hash, &error);
+                        self.refuse(files.hash(), &error);
                         tried.forget();
                     }
                     continue;

@@ -43,7 +43,7 @@ fn mounts(root: &Path, type_: &str) -> Places {
 async fn what_postmap_refuses_is_told_of_the_configuration_that_is_mounted() {
     let root = tempfile::TempDir::new().unwrap();
     let supervisor = Supervisor::new(mounts(root.path(), "texthash"), (901, 901));
-    let running = supervisor.with_maps(supervisor.files().unwrap()).await.unwrap();
+    let running = supervisor.mounted().await.unwrap();
     supervisor.running(&running, [None, None]);
     // There is no postmap(1) here, or one that does not know the type.
     mounts(root.path(), "cdb");
@@ -67,7 +67,7 @@ async fn what_failed_for_a_reason_that_passes_is_tried_again() {
     fs::write(&blocked, "").unwrap();
     let places = Places { config_directory: blocked.join("postfix"), ..mounts(root.path(), "texthash") };
     let supervisor = Supervisor::new(places, (901, 901));
-    let running = supervisor.with_maps(supervisor.files().unwrap()).await.unwrap();
+    let running = supervisor.mounted().await.unwrap();
     let mut state = supervisor.state.subscribe();
     let mut refused = async || {
         let told = timeout(STOP_LIMIT, state.wait_for(|state| state.told.refused.is_some())).await;
