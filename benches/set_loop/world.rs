@@ -43,6 +43,7 @@ pub fn mailbox(number: usize, n: usize, name: &str) -> (ObjectName, MailboxRow) 
         password: None,
         quota: Some(0),
         ids: Ids::default(),
+        told_maildir: None,
         active: true,
         names_active: false,
         forward_to: Box::default(),

@@ -33,7 +33,17 @@ impl Children {
 
     /// Runs a command to its end and gives what it wrote.
     pub(super) async fn output(&self, what: &str, command: &mut Command) -> Result<Output, Error> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.output_of(what, command, Stdio::null()).await
+    }
+
+    /// The same with another standard input.
+    pub(super) async fn output_of(
+        &self,
+        what: &str,
+        command: &mut Command,
+        input: Stdio,
+    ) -> Result<Output, Error> {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = self.spawn(command).map_err(Error::system(what))?;
         let id = process_id(&child);
         let output = tokio::time::timeout(COMMAND_LIMIT, child.wait_with_output()).await;

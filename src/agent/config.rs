@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::Error;
+use super::contract::DRAIN_FILE;
 use super::log;
 use super::tls::Certificate;
 use crate::api::mail_server::LookupTables;
@@ -19,9 +20,6 @@ use crate::postfix::{self, DOMAINS, MAIN_CF, MASTER_CF, MailOwner, maps, owners}
 
 /// Postfix waits until a file is older than a second before it trusts it; ours are complete when they get their name.
 pub(super) const AGE: Duration = Duration::from_mins(1);
-
-/// Where the kubelet writes the annotation that asks the pod to empty its queue.
-const DRAIN_FILE: &str = "drain";
 
 /// A configuration as it is mounted.
 #[derive(Clone, Eq, PartialEq)]
@@ -109,9 +107,9 @@ impl Mounted {
         self.maps.as_deref()
     }
 
-    /// The same with the look-up files in `directory`.
-    pub(super) fn with_maps(self, directory: PathBuf) -> Self {
-        Self { maps: Some(directory), ..self }
+    /// The same with the compiled look-up files in a directory, where accounts are looked up in files.
+    pub(super) fn with_maps(self, maps: Option<PathBuf>) -> Self {
+        Self { maps, ..self }
     }
 
     /// Whether nothing but the accounts differs, which say nothing about whether the configuration is good.
@@ -288,8 +286,17 @@ fn names(directory: &Path) -> Result<BTreeSet<OsString>, Error> {
 
 /// The id of a group, from /etc/group.
 pub(super) fn group_id(group: &str) -> Option<u32> {
-    let groups = fs::read_to_string("/etc/group").ok()?;
-    let line = groups.lines().find(|line| line.split(':').next() == Some(group))?;
+    id_in("/etc/group", group)
+}
+
+/// The id of a user, from /etc/passwd.
+pub(super) fn user_id(user: &str) -> Option<u32> {
+    id_in("/etc/passwd", user)
+}
+
+fn id_in(file: &str, name: &str) -> Option<u32> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
     line.split(':').nth(2)?.parse().ok()
 }
 

@@ -9,12 +9,12 @@ use axum::extract::State as Extracted;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use super::Error;
+use super::contract::AgentStatus;
 use super::metrics::Metrics;
 use super::probe::Probe;
 use super::queue;
@@ -22,33 +22,14 @@ use crate::http::{OpenMetrics, openmetrics};
 use crate::postfix::QUEUE_DIRECTORY;
 
 /// What runs, and why a newer configuration does not.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    /// The operator's hash of the configuration that Postfix runs with.
-    pub config_hash: Option<String>,
-    /// The last changed configuration, if it was refused; gone when one is taken.
-    pub refused: Option<Refused>,
-    /// Whether the pod takes no more mail and empties its queue.
-    pub draining: bool,
-    /// Messages in its queue, told while it empties it.
-    pub queued: Option<u64>,
+    /// What others are told of it; messages in the queue are counted when somebody asks.
+    pub told: AgentStatus,
     /// When the configuration was taken.
-    #[serde(skip)]
     pub taken: Option<Instant>,
     /// Directory with the compiled look-up files, where accounts are looked up in files.
-    #[serde(skip)]
     pub maps: Option<PathBuf>,
-}
-
-/// A configuration that Postfix does not run with.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Refused {
-    /// Its hash: the operator may want another one by now.
-    pub config_hash: String,
-    /// Postfix's own words.
-    pub error: String,
 }
 
 #[derive(Clone)]
@@ -86,7 +67,7 @@ pub(super) fn ended(result: Result<std::io::Result<()>, JoinError>) -> Error {
 }
 
 async fn ready(Extracted(pages): Extracted<Pages>) -> (StatusCode, String) {
-    if pages.state.borrow().draining {
+    if pages.state.borrow().told.draining {
         return (StatusCode::SERVICE_UNAVAILABLE, "the queue is emptied before the pod goes".to_owned());
     }
     match pages.probe.answer().await {
@@ -102,11 +83,11 @@ async fn metrics_page(Extracted(pages): Extracted<Pages>) -> OpenMetrics {
     openmetrics(text.await.ok().and_then(Result::ok))
 }
 
-async fn status(Extracted(pages): Extracted<Pages>) -> Json<State> {
-    let mut state = pages.state.borrow().clone();
-    if state.draining {
+async fn status(Extracted(pages): Extracted<Pages>) -> Json<AgentStatus> {
+    let mut status = pages.state.borrow().told.clone();
+    if status.draining {
         let counted = tokio::task::spawn_blocking(|| queue::all_messages(Path::new(QUEUE_DIRECTORY)));
-        state.queued = counted.await.ok().and_then(Result::ok);
+        status.queued = counted.await.ok().and_then(Result::ok);
     }
-    Json(state)
+    Json(status)
 }

@@ -270,6 +270,7 @@ mod tests {
         let read = thread::spawn(|| io::read_to_string(reader).unwrap());
         log.last_words().await;
         let text = read.join().unwrap();
-        assert!(text.ends_with("lines of Postfix's log are lost: nobody read them\n"), "{}", text.len());
+        // The last lines may find room again, once somebody reads.
+        assert!(text.contains("lines of Postfix's log are lost: nobody read them\n"), "{}", text.len());
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn event(line: &str) -> Option<Event> {
     }
     match program {
         "smtpd" => words.strip_prefix("reject: ").and_then(refusal).map(Event::Rejected),
-        "cleanup" => words.starts_with("message-id=<").then_some(Event::Received),
+        "cleanup" => words.starts_with("message-id=").then_some(Event::Received),
         "qmgr" => has_expired(words).then_some(Event::Handled(Outcome::Expired)),
         _ => delivery(words).map(Event::Handled),
     }
@@ -211,7 +211,11 @@ mod tests {
         assert_eq!(told("smtpd", "connect from unknown[10.0.0.9]"), Some(Event::Connected));
         assert_eq!(told("smtpd", "disconnect from unknown[10.0.0.9] quit=1 commands=1"), None);
         assert_eq!(told("smtpd", "3F25: client=unknown[10.0.0.9]"), None);
-        assert_eq!(told("cleanup", "3F25: message-id=<a@b>"), Some(Event::Received));
+        // Postfix logs the header as it came: not every program puts it into angle brackets.
+        for id in ["<a@b>", "abc", "<>"] {
+            assert_eq!(told("cleanup", &format!("3F25: message-id={id}")), Some(Event::Received), "{id}");
+        }
+        assert_eq!(told("cleanup", "3F25: resent-message-id=<a@b>"), None);
         assert_eq!(told("master", "daemon started -- version 3.10.13"), None);
         assert_eq!(event("no line of Postfix"), None);
     }

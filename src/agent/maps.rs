@@ -8,7 +8,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::process::Command;
 use tokio::sync::Mutex;
@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use super::Error;
 use super::children::Children;
 use super::config::{AGE, current, empty, optional, read};
+use super::retry::Retry;
 use crate::api::mail_server::LookupTables;
 use crate::postfix::maps::Map;
 use crate::postfix::shards::{Files, MANIFEST_FILE, Manifest, from_mounted_name};
@@ -28,6 +29,8 @@ pub(super) struct Maps {
     compiled: PathBuf,
     /// A directory with a main.cf, which postmap(1) can't do without.
     config: PathBuf,
+    /// The program postmap(1).
+    postmap: PathBuf,
     last: Mutex<Last>,
 }
 
@@ -35,7 +38,7 @@ pub(super) struct Maps {
 #[derive(Default)]
 struct Last {
     /// What was mounted, and the type of the tables.
-    seen: Option<(PathBuf, LookupTables)>,
+    seen: Retry<(PathBuf, LookupTables)>,
     /// The directory of the last set that could be compiled.
     directory: Option<PathBuf>,
     /// Why what was seen could not.
@@ -53,17 +56,18 @@ impl Last {
 
 impl Maps {
     pub(super) fn new(mount: PathBuf, compiled: PathBuf, config: PathBuf) -> Self {
-        Self { mount, compiled, config, last: Mutex::default() }
+        Self { mount, compiled, config, postmap: "postmap".into(), last: Mutex::default() }
     }
 
     /// The directory with the compiled tables of the last complete set.
     ///
     /// # Errors
-    /// [`Error::Incomplete`] before the first one; [`Error::Refused`] with the words of postmap(1).
+    /// [`Error::Incomplete`] before the first one; [`Error::Refused`] with the words of postmap(1), which is tried again
+    /// now and then: its exit code does not tell a full disk from a type that it does not know.
     pub(super) async fn directory(&self, children: &Children, type_: LookupTables) -> Result<PathBuf, Error> {
         let mut last = self.last.lock().await;
         let seen = (current(&self.mount)?, type_);
-        if last.seen.as_ref() == Some(&seen) {
+        if !last.seen.is_due(&seen, Instant::now()) {
             return last.answer();
         }
         let Some((hash, sources)) = assembled(&seen.0)? else {
@@ -72,11 +76,16 @@ impl Maps {
         };
         let target = self.compiled.join(format!("{}-{hash}", type_.as_str()));
         match self.compile(children, type_, &sources, &target, last.directory.as_deref()).await {
-            Ok(()) => (last.directory, last.refused) = (Some(target), None),
-            Err(Error::Refused(words)) => last.refused = Some(words),
+            Ok(()) => {
+                (last.directory, last.refused) = (Some(target), None);
+                last.seen.settled(seen);
+            }
+            Err(Error::Refused(words)) => {
+                last.refused = Some(words);
+                last.seen.failed(seen, Instant::now());
+            }
             Err(error) => return Err(error),
         }
-        last.seen = Some(seen);
         last.answer()
     }
 
@@ -118,7 +127,7 @@ impl Maps {
         if type_ == LookupTables::Texthash {
             return Ok(());
         }
-        let mut command = Command::new("postmap");
+        let mut command = Command::new(&self.postmap);
         command.arg("-c").arg(current(&self.config)?);
         command.arg(format!("{}:{}", type_.as_str(), path.display()));
         let output = children.output("postmap", &mut command).await?;
@@ -251,6 +260,33 @@ mod tests {
         assert_eq!(mailboxes(&maps).await.unwrap(), "bob@alpha.org alpha.org/x/\n");
         mount.project("4", &["cid@alpha.org"], true);
         assert_eq!(mailboxes(&maps).await.unwrap(), "cid@alpha.org alpha.org/x/\n");
+    }
+
+    #[tokio::test]
+    async fn what_postmap_fails_at_is_told_in_its_words_and_tried_again() {
+        let mount = Mount::new();
+        let mut maps = mount.maps();
+        // `postmap -c DIRECTORY TABLE`, played by a shell whose script is the directory's name.
+        maps.postmap = "sh".into();
+        maps.config = "echo \"postmap: fatal: unsupported dictionary type: ${0%%:*}\" >&2; exit 1".into();
+        mount.project("1", &["bob@alpha.org"], true);
+        let children = Children::default();
+        let refused = maps.directory(&children, LookupTables::Cdb).await;
+        assert!(
+            matches!(&refused, Err(Error::Refused(words)) if words == "postmap: fatal: unsupported dictionary type: cdb"),
+            "{refused:?}"
+        );
+        maps.postmap = "true".into();
+        assert!(maps.directory(&children, LookupTables::Cdb).await.is_err(), "it rests between two tries");
+        let compiled = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+            loop {
+                match maps.directory(&children, LookupTables::Cdb).await {
+                    Ok(directory) => return directory,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        });
+        assert!(compiled.await.expect("it is tried again").join("mailbox_maps").exists());
     }
 
     #[tokio::test]

@@ -153,7 +153,7 @@ impl Metrics {
             self.0.map_size.get_or_create(&MapLabel { map }).set(bytes);
         }
         self.0.configuration.clear();
-        if let Some(hash) = state.config_hash.clone() {
+        if let Some(hash) = state.told.config_hash.clone() {
             self.0.configuration.get_or_create(&HashLabel { hash }).set(1);
         }
         let age = state.taken.map_or(0, |taken| taken.elapsed().as_secs());
@@ -182,6 +182,7 @@ fn sizes(directory: &Path) -> Vec<(String, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::contract::AgentStatus;
 
     #[test]
     fn the_sources_of_compiled_files_are_no_maps() {
@@ -207,7 +208,8 @@ mod tests {
         }
         metrics.probed(Duration::from_millis(3));
         let queue = tempfile::TempDir::new().unwrap();
-        let state = State { config_hash: Some("abc".to_owned()), ..State::default() };
+        let told = AgentStatus { config_hash: Some("abc".to_owned()), ..AgentStatus::default() };
+        let state = State { told, ..State::default() };
         let text = metrics.text(&state, queue.path()).unwrap();
         for line in [
             "vmail_postfix_connections_total 1",

@@ -7,6 +7,7 @@
 
 mod children;
 mod config;
+pub mod contract;
 mod http;
 mod log;
 mod mail_log;
@@ -15,20 +16,23 @@ mod metrics;
 mod outage;
 mod owners;
 mod parameters;
+mod places;
 mod postfix;
 mod prepare;
 mod probe;
 mod queue;
+mod restrictions;
+mod retry;
 mod supervisor;
 mod tls;
+mod tree;
 
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 
 use clap::Subcommand;
 
-pub use prepare::PrepareArguments;
-pub use supervisor::RunArguments;
+pub use prepare::OwnerArguments;
 
 use crate::postfix::queries::CredentialError;
 use crate::telemetry::{self, LogFormat};
@@ -39,12 +43,12 @@ pub enum AgentCommand {
     /// Make the base directories of the mail store and of the queue (init container)
     ///
     /// Exit codes: 0 done, 1 a directory could not be made.
-    Prepare(PrepareArguments),
+    Prepare(OwnerArguments),
     /// Run Postfix and watch over it (pid 1 of the main container)
     ///
     /// Exit codes: 0 ended as asked, 1 a file, process or socket could not be used, 3 Postfix refuses the
     /// configuration, 4 Postfix ended by itself or could not be ended.
-    Run(RunArguments),
+    Run(OwnerArguments),
 }
 
 impl AgentCommand {
@@ -55,8 +59,8 @@ impl AgentCommand {
     pub async fn execute(self) -> Result<ExitCode, Error> {
         telemetry::start(LogFormat::Text);
         match self {
-            Self::Prepare(arguments) => prepare::prepare(&arguments).map(|()| ExitCode::SUCCESS),
-            Self::Run(arguments) => Ok(supervisor::run(arguments).await),
+            Self::Prepare(arguments) => prepare::prepare(arguments).map(|()| ExitCode::SUCCESS),
+            Self::Run(arguments) => Ok(supervisor::run(arguments.ids()).await),
         }
     }
 }
@@ -116,9 +120,23 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused(_) => 3,
+            Self::Refused(_) => contract::REFUSED,
             Self::Ended { .. } | Self::Unstoppable => 4,
             Self::File { .. } | Self::System { .. } | Self::Credential { .. } | Self::Incomplete => 1,
+        }
+    }
+
+    /// Whether another try of the same configuration would fail as well.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Credential { .. })
+    }
+
+    /// Whether it is in the nature of mounts that are being exchanged.
+    fn is_under_way(&self) -> bool {
+        match self {
+            Self::Incomplete => true,
+            Self::File { error, .. } => error.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
         }
     }
 

@@ -29,6 +29,9 @@ pub(super) async fn check(children: &Children, config: &Path) -> Result<(), Erro
     let mut complaints: Vec<&str> =
         words.lines().filter(|line| is_complaint(line) || is_typing_error(line)).collect();
     complaints.dedup();
+    if output.status.code().is_none() {
+        return Err(Error::system("postfix check")(std::io::Error::other(output.status.to_string())));
+    }
     if output.status.success() && complaints.is_empty() {
         Ok(())
     } else {
@@ -54,7 +57,7 @@ pub(super) fn start(children: &Children, config: &Path) -> Result<Child, Error> 
 }
 
 /// Makes Postfix read its configuration again; sessions go on. One that has only just been started is waited for, which
-/// lasts no longer than the agent: it ends when Postfix does.
+/// lasts no longer than the agent: it ends when Postfix does. A failure is no refusal: the configuration was checked.
 pub(super) async fn reload(children: &Children, config: &Path) -> Result<(), Error> {
     loop {
         let output = children.output("postfix reload", &mut command(config, "reload")).await?;
@@ -63,7 +66,7 @@ pub(super) async fn reload(children: &Children, config: &Path) -> Result<(), Err
             return Ok(());
         }
         if !words.contains(NOT_YET) {
-            return Err(Error::Refused(words.trim().to_owned()));
+            return Err(Error::system("postfix reload")(std::io::Error::other(words.trim().to_owned())));
         }
         tokio::time::sleep(START_INTERVAL).await;
     }

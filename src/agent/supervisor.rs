@@ -1,13 +1,12 @@
 //! Postfix as a child: started with a checked configuration, given a changed one, ended in order.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -15,12 +14,19 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::children::Children;
 use super::config::{self, Mounted};
-use super::http::{self, Refused, State};
+use super::contract::{AgentStatus, PORT, Refused};
+use super::http::{self, State};
 use super::log::{self, Log};
 use super::maps::Maps;
 use super::metrics::Metrics;
+use super::places::Places;
+use super::retry::Retry;
+use super::tree::Ids;
 use super::{Error, outage, owners, parameters, postfix};
-use crate::postfix::{CONFIG_DIRECTORY, QUEUE_DIRECTORY};
+use crate::postfix::QUEUE_DIRECTORY;
+
+#[cfg(test)]
+mod tests;
 
 /// How often the mounts are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -38,56 +44,34 @@ const STOP_LIMIT: Duration = Duration::from_secs(25);
 /// How long to wait before Postfix is asked to end once more.
 const STOP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Arguments of `agent run`.
-#[derive(Args, Clone, Debug)]
-pub struct RunArguments {
-    /// Where the ConfigMap is mounted
-    #[arg(long, env = "VMAIL_CONFIG", default_value = "/etc/vmail/config")]
-    pub config: PathBuf,
-    /// Where the Secret of the database account is mounted
-    #[arg(long, env = "VMAIL_CREDENTIALS", default_value = "/etc/vmail/credentials")]
-    pub credentials: PathBuf,
-    /// Where the ConfigMap of each shard of look-up files is mounted, if accounts are looked up in files
-    #[arg(long, env = "VMAIL_MAPS", default_value = "/etc/vmail/maps")]
-    pub maps: PathBuf,
-    /// Directory for the compiled look-up files
-    #[arg(long, env = "VMAIL_COMPILED_MAPS", default_value = "/var/lib/postfix/maps")]
-    pub compiled_maps: PathBuf,
-    /// Where the Secret with the certificate for SMTP clients is mounted, if there is one
-    #[arg(long, env = "VMAIL_TLS", default_value = "/etc/vmail/tls")]
-    pub tls: PathBuf,
-    /// Where the Secret with the account at the relay host is mounted, if there is one
-    #[arg(long, env = "VMAIL_RELAY", default_value = "/etc/vmail/relay")]
-    pub relay: PathBuf,
-    /// Where the kubelet writes the pod's annotations
-    #[arg(long, env = "VMAIL_POD", default_value = "/etc/vmail/pod")]
-    pub pod: PathBuf,
-    /// Postfix's configuration directory, on memory-backed storage; the agent works beside it
-    #[arg(long, env = "VMAIL_CONFIG_DIRECTORY", default_value = CONFIG_DIRECTORY)]
-    pub config_directory: PathBuf,
-    /// Where the kubelet reads why the container ended
-    #[arg(long, env = "VMAIL_TERMINATION_LOG", default_value = "/dev/termination-log")]
-    pub termination_log: PathBuf,
-    /// Address for /healthz, /readyz, /status and /metrics
-    #[arg(long, env = "VMAIL_LISTEN", default_value = "0.0.0.0:8080")]
-    pub listen: SocketAddr,
-    /// Where Postfix must answer before the pod is ready
-    #[arg(long, env = "VMAIL_SMTP", default_value = "127.0.0.1:25")]
-    pub smtp: SocketAddrV4,
-}
+/// The file, in the queue's directory, that remembers which mail has had an owner of its own.
+const OWNERS_RECORD: &str = ".vmail-owners";
 
-pub(super) async fn run(arguments: RunArguments) -> ExitCode {
-    let termination_log = arguments.termination_log.clone();
-    let Err(error) = Supervisor::new(arguments).run().await else { return ExitCode::SUCCESS };
+/// How many paths a complaint about the mail store names.
+const TOLD_PATHS: usize = 3;
+
+/// Where the kubelet reads why the container ended.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Address for /healthz, /readyz, /status and /metrics.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT);
+
+/// Where Postfix must answer before the pod is ready.
+const SMTP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 25);
+
+/// `owner`: of the mail that no domain and no mailbox names one for.
+pub(super) async fn run(owner: Ids) -> ExitCode {
+    let Err(error) = Supervisor::new(Places::default(), owner).run().await else { return ExitCode::SUCCESS };
     tracing::error!(%error, "the agent ends");
-    if let Err(error) = std::fs::write(termination_log, error.to_string()) {
+    if let Err(error) = std::fs::write(TERMINATION_LOG, error.to_string()) {
         tracing::warn!(%error, "the reason could not be left for the kubelet");
     }
     ExitCode::from(error.exit_code())
 }
 
 struct Supervisor {
-    arguments: RunArguments,
+    places: Places,
+    owner: Ids,
     children: Children,
     maps: Maps,
     postfix_group: Option<u32>,
@@ -95,10 +79,11 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(arguments: RunArguments) -> Self {
-        let RunArguments { maps, compiled_maps, config, .. } = arguments.clone();
+    fn new(places: Places, owner: Ids) -> Self {
+        let Places { maps, compiled_maps, config, .. } = places.clone();
         Self {
-            arguments,
+            places,
+            owner,
             children: Children::default(),
             maps: Maps::new(maps, compiled_maps, config),
             postfix_group: config::group_id("postfix"),
@@ -110,20 +95,21 @@ impl Supervisor {
         let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("signals"))?;
         let metrics = Metrics::default();
-        let RunArguments { listen, smtp, .. } = self.arguments;
-        let pages = tokio::spawn(http::serve(listen, smtp, self.state.subscribe(), metrics.clone()));
+        let pages = tokio::spawn(http::serve(LISTEN, SMTP, self.state.subscribe(), metrics.clone()));
         let seen = tokio::select! {
             seen = self.first_mounted() => seen?,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
-        let (mounted, complaint) = seen.usable(None);
-        self.prepare(&mounted, None).await?;
+        let (mounted, secrets) = seen.usable(None);
+        let store = self.prepare(&mounted, None).await?;
         // Postfix's check has made the directory.
         let socket = log::socket(Path::new(QUEUE_DIRECTORY));
         let log = Log::receive(&socket, metrics).map_err(Error::file(&socket))?;
-        let mut child = postfix::start(&self.children, &self.arguments.config_directory)?;
-        self.running(&mounted, complaint);
+        let mut child = postfix::start(&self.children, &self.places.config_directory)?;
+        self.running(&mounted, [secrets, store.clone()]);
+        let mut tried = Retry::default();
+        settle(&mut tried, seen, store.is_none());
         tokio::select! {
             status = child.wait() => {
                 let status = status.map_err(Error::system("waiting for Postfix"))?;
@@ -132,7 +118,7 @@ impl Supervisor {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             result = pages => return Err(http::ended(result)),
-            never = self.follow(seen, mounted) => match never {},
+            never = self.follow(tried, mounted) => match never {},
             never = self.reload_after_outages(log.outage()) => match never {},
             never = self.empty_the_queue() => match never {},
             never = self.children.reap() => match never {},
@@ -142,13 +128,25 @@ impl Supervisor {
         Ok(())
     }
 
+    /// What is mounted, without the look-up files.
+    fn files(&self) -> Result<Mounted, Error> {
+        Mounted::read(&self.places.config, &self.places.credentials)?
+            .with_secrets(&self.places.tls, &self.places.relay)?
+            .with_requests(&self.places.pod)
+    }
+
+    /// The same with the look-up files, where accounts are looked up in files.
     async fn mounted(&self) -> Result<Mounted, Error> {
-        let mounted = Mounted::read(&self.arguments.config, &self.arguments.credentials)?
-            .with_secrets(&self.arguments.tls, &self.arguments.relay)?
-            .with_requests(&self.arguments.pod)?;
-        match mounted.look_up_files() {
-            Some(type_) => Ok(mounted.with_maps(self.maps.directory(&self.children, type_).await?)),
-            None => Ok(mounted),
+        let files = self.files()?;
+        let maps = self.compiled(&files).await?;
+        Ok(files.with_maps(maps))
+    }
+
+    /// The directory with the look-up files of a type that main.cf names; `None`: it names a database.
+    async fn compiled(&self, files: &Mounted) -> Result<Option<PathBuf>, Error> {
+        match files.look_up_files() {
+            Some(type_) => self.maps.directory(&self.children, type_).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -169,10 +167,10 @@ impl Supervisor {
     }
 
     /// Writes a configuration aside, has Postfix check it unless it is the `running` one with other accounts, and puts it in
-    /// place.
-    async fn prepare(&self, mounted: &Mounted, running: Option<&Mounted>) -> Result<(), Error> {
-        let candidate = self.arguments.config_directory.with_extension("candidate");
-        let queue = self.arguments.config_directory.with_extension("check");
+    /// place. Gives what could not be made in the mail store: everybody else's mail goes on.
+    async fn prepare(&self, mounted: &Mounted, running: Option<&Mounted>) -> Result<Option<String>, Error> {
+        let candidate = self.places.config_directory.with_extension("candidate");
+        let queue = self.places.config_directory.with_extension("check");
         mounted.write(&candidate, self.postfix_group)?;
         if running.is_none_or(|running| !mounted.differs_in_accounts_only(running)) {
             tokio::try_join!(
@@ -180,51 +178,66 @@ impl Supervisor {
                 parameters::check(&self.children, mounted, &candidate, &queue),
             )?;
         }
-        owners::make(&mounted.mail_base(), &mounted.owners())?;
-        config::take(&candidate, &self.arguments.config_directory)
+        let complaint = self.own(mounted).await?;
+        config::take(&candidate, &self.places.config_directory)?;
+        Ok(complaint)
     }
 
-    /// `complaint`: what is wrong with a Secret, which the configuration does without.
-    fn running(&self, mounted: &Mounted, complaint: Option<String>) {
+    /// `complaints`: what is wrong with Secrets, which the configuration does without, and with the mail store.
+    fn running(&self, mounted: &Mounted, complaints: [Option<String>; 2]) {
         let hash = mounted.hash();
         tracing::info!(hash, "configuration taken");
-        let refused = complaint.map(|error| {
-            tracing::error!(error, "a Secret is not used");
-            Refused { config_hash: hash.clone(), error }
-        });
         self.state.send_replace(State {
-            config_hash: Some(hash),
-            refused,
+            told: AgentStatus {
+                refused: not_in_force(&hash, complaints),
+                config_hash: Some(hash),
+                draining: mounted.is_draining(),
+                queued: None,
+            },
             taken: Some(std::time::Instant::now()),
             maps: mounted.maps().map(Into::into),
-            draining: mounted.is_draining(),
-            queued: None,
         });
     }
 
     /// Takes every changed configuration that Postfix accepts; keeps the old one otherwise.
-    async fn follow(&self, seen: Mounted, mut running: Mounted) -> Infallible {
-        let mut seen = Some(seen);
+    async fn follow(&self, mut tried: Retry<Mounted>, mut running: Mounted) -> Infallible {
+        // Whether what is in place is what runs: not after a try that failed half-way.
+        let mut in_place = true;
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            let now = match self.mounted().await {
-                Ok(now) if seen.as_ref() == Some(&now) => continue,
-                Ok(now) => now,
-                Err(error @ Error::Refused(_)) => {
-                    self.refuse(running.hash(), &error);
-                    seen = None;
+            // While the kubelet exchanges the mounts a file may be missing; it is there at the next look.
+            let Ok(files) = self.files() else { continue };
+            let now = match self.compiled(&files).await {
+                Ok(maps) => files.with_maps(maps),
+                Err(error) => {
+                    if !error.is_under_way() {
+                        self.refuse(files.hash(), &error);
+                        tried.forget();
+                    }
                     continue;
                 }
-                // While the kubelet exchanges the mounts a file may be missing; it is there at the next look.
-                Err(_) => continue,
             };
-            let (mounted, complaint) = now.usable(Some(&running));
-            match self.exchange(&mounted, &running).await {
-                Ok(()) => {
-                    self.running(&mounted, complaint);
-                    let has_new_owners = mounted.owners() != running.owners();
-                    running = mounted;
-                    tokio::time::sleep(RELOAD_REST).await;
+            if !tried.is_due(&now, std::time::Instant::now()) {
+                continue;
+            }
+            let (mounted, secrets) = now.usable(Some(&running));
+            // It was taken, and only something in the mail store is still to be done.
+            let is_taken = in_place && tried.is_last(&now) && mounted == running;
+            let done =
+                if is_taken { self.own(&mounted).await } else { self.exchange(&mounted, &running).await };
+            in_place = is_taken || done.is_ok();
+            match done {
+                Ok(store) => {
+                    let has_new_owners = is_taken || mounted.owners() != running.owners();
+                    settle(&mut tried, now, store.is_none());
+                    if is_taken {
+                        let refused = not_in_force(&mounted.hash(), [secrets, store]);
+                        self.state.send_modify(|state| state.told.refused = refused);
+                    } else {
+                        self.running(&mounted, [secrets, store]);
+                        running = mounted;
+                        tokio::time::sleep(RELOAD_REST).await;
+                    }
                     // A virtual(8) from before may still have tried to deliver as the owner of before, in vain.
                     if has_new_owners {
                         self.flush().await;
@@ -232,9 +245,9 @@ impl Supervisor {
                 }
                 Err(error) => {
                     self.refuse(mounted.hash(), &error);
+                    settle(&mut tried, now, error.is_final());
                 }
             }
-            seen = Some(now);
         }
     }
 
@@ -242,10 +255,10 @@ impl Supervisor {
     fn refuse(&self, config_hash: String, error: &Error) {
         let refused = Refused { config_hash, error: error.to_string() };
         self.state.send_if_modified(|state| {
-            let is_news = state.refused.as_ref() != Some(&refused);
+            let is_news = state.told.refused.as_ref() != Some(&refused);
             if is_news {
                 tracing::error!(%error, "changed configuration not taken, the one before stays");
-                state.refused = Some(refused);
+                state.told.refused = Some(refused);
             }
             is_news
         });
@@ -255,8 +268,8 @@ impl Supervisor {
     async fn reload_after_outages(&self, told: Arc<Notify>) -> Infallible {
         loop {
             told.notified().await;
-            outage::end(&self.arguments.config_directory).await;
-            match postfix::reload(&self.children, &self.arguments.config_directory).await {
+            outage::end(&self.places.config_directory).await;
+            match postfix::reload(&self.children, &self.places.config_directory).await {
                 Ok(()) => {
                     tracing::info!("the database is back, Postfix reloaded");
                     self.flush().await;
@@ -272,9 +285,9 @@ impl Supervisor {
         let mut state = self.state.subscribe();
         loop {
             // It fails when there is no state any more, which is not before the agent ends.
-            let _ = state.wait_for(|state| state.draining).await;
+            let _ = state.wait_for(|state| state.told.draining).await;
             tracing::info!("the pod is to leave: no more mail is taken, the queue is emptied");
-            while state.borrow().draining {
+            while state.borrow().told.draining {
                 self.flush().await;
                 tokio::time::sleep(FLUSH_INTERVAL).await;
             }
@@ -282,14 +295,28 @@ impl Supervisor {
     }
 
     async fn flush(&self) {
-        if let Err(error) = postfix::flush(&self.children, &self.arguments.config_directory).await {
+        if let Err(error) = postfix::flush(&self.children, &self.places.config_directory).await {
             tracing::warn!(%error, "deferred mail not tried again");
         }
     }
 
-    async fn exchange(&self, mounted: &Mounted, running: &Mounted) -> Result<(), Error> {
-        self.prepare(mounted, Some(running)).await?;
-        postfix::reload(&self.children, &self.arguments.config_directory).await
+    /// Has a configuration taken, and gives what could not be made in the mail store. A failed reload is tried again with
+    /// all else: the files are in place by then, and what runs is still the one before.
+    async fn exchange(&self, mounted: &Mounted, running: &Mounted) -> Result<Option<String>, Error> {
+        let complaint = self.prepare(mounted, Some(running)).await?;
+        postfix::reload(&self.children, &self.places.config_directory).await?;
+        Ok(complaint)
+    }
+
+    /// Has the mail store's directories belong to whom they should. A large mailbox takes its time, and the agent has others to
+    /// answer meanwhile.
+    async fn own(&self, mounted: &Mounted) -> Result<Option<String>, Error> {
+        let (base, owners, default) = (mounted.mail_base(), mounted.owners(), self.owner);
+        let record = Path::new(QUEUE_DIRECTORY).join(OWNERS_RECORD);
+        let made = tokio::task::spawn_blocking(move || owners::make(&base, &record, &owners, default));
+        let complaints =
+            made.await.map_err(|error| Error::system("the mail store")(std::io::Error::other(error)))?;
+        Ok(shortened(&complaints))
     }
 
     /// Asks Postfix to end until it does.
@@ -298,7 +325,7 @@ impl Supervisor {
         let limit = Instant::now() + STOP_LIMIT;
         let ended = timeout_at(limit, async {
             loop {
-                postfix::stop(&self.children, &self.arguments.config_directory).await?;
+                postfix::stop(&self.children, &self.places.config_directory).await?;
                 if let Ok(status) = timeout(STOP_INTERVAL, child.wait()).await {
                     return status.map_err(Error::system("waiting for Postfix"));
                 }
@@ -307,5 +334,32 @@ impl Supervisor {
         let status: ExitStatus = ended.await.unwrap_or(Err(Error::Unstoppable))?;
         tracing::info!(%status, "Postfix ended");
         Ok(())
+    }
+}
+
+/// What is told of a configuration that runs, if not all of it does.
+fn not_in_force(hash: &str, complaints: [Option<String>; 2]) -> Option<Refused> {
+    let complaints: Vec<String> = complaints.into_iter().flatten().collect();
+    (!complaints.is_empty()).then(|| {
+        let error = complaints.join("; ");
+        tracing::error!(error, "not all of the configuration is in force");
+        Refused { config_hash: hash.to_owned(), error }
+    })
+}
+
+/// Notes a try, after which there is nothing more to do, or another one.
+fn settle(tried: &mut Retry<Mounted>, now: Mounted, is_settled: bool) {
+    if is_settled {
+        tried.settled(now);
+    } else {
+        tried.failed(now, std::time::Instant::now());
+    }
+}
+
+fn shortened(complaints: &[String]) -> Option<String> {
+    let told = complaints.iter().take(TOLD_PATHS).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match complaints.len().checked_sub(TOLD_PATHS) {
+        Some(more @ 1..) => Some(format!("{told}; and {more} more")),
+        _ => (!told.is_empty()).then_some(told),
     }
 }

@@ -7,6 +7,7 @@ use crate::index::rows::{DomainRow, Ids, Kind, MailboxRow, ObjectId, ServerRow};
 use crate::index::{Index, Key};
 use crate::object::ObjectName;
 use crate::postfix::MailOwner;
+use crate::postfix::owners::is_safe;
 use crate::tables::{IdRow, Row};
 
 /// The row of a domain that names an owner that mail can be delivered as.
@@ -65,18 +66,28 @@ pub fn owners(index: &Index, name: &ObjectName) -> Vec<MailOwner> {
     let mut owners = std::collections::BTreeMap::new();
     for key in index.configured_keys(name) {
         let id = desired(index, name, key).wants.into_iter().find_map(|want| match want.row {
-            Row::Id(id) => Some((id.uid, id.gid)),
+            Row::Id(id) => Some((want.object, (id.uid, id.gid))),
             _ => None,
         });
-        let Some(owner) = id else { continue };
+        let Some((object, owner)) = id else { continue };
         match key {
             Key::Domain(domain) => {
                 owners.insert(format!("{domain}/"), owner);
             }
             Key::Address(address) => {
-                let domain = index.holder(address.domain()).map(|(_, row)| row.ids).unwrap_or_default();
-                owners.entry(format!("{}/", address.domain())).or_insert(resolved(domain, server.owner));
-                owners.insert(maildir(server, address), owner);
+                let path = index
+                    .mailbox(&object.name)
+                    .and_then(|row| row.told_maildir.as_deref())
+                    .map_or_else(|| maildir(server, address), str::to_owned);
+                // An adopted one may lie where nothing of ours does, deeper than the agent makes any.
+                if !is_safe(&path) {
+                    continue;
+                }
+                if let Some((parent, _)) = path.trim_end_matches('/').split_once('/') {
+                    let domain = index.holder(address.domain()).map(|(_, row)| row.ids).unwrap_or_default();
+                    owners.entry(format!("{parent}/")).or_insert(resolved(domain, server.owner));
+                }
+                owners.insert(path, owner);
             }
             Key::Admin(_) => {}
         }

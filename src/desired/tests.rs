@@ -1,8 +1,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::{Mailbox, MailboxStatus};
 use crate::tables::Table;
-use crate::testing::{World, myhost};
+use crate::testing::{World, myhost, object};
 
 fn under(world: &World, key: &str) -> Desired {
     desired(&world.index, &myhost(), &Key::from_row(key).unwrap())
@@ -307,6 +308,22 @@ fn what_a_mailbox_does_not_name_of_its_owner_is_its_domains_and_then_the_servers
     let owners = owner::owners(&world.index, &myhost());
     let paths: Vec<_> = owners.iter().map(|owner| (owner.path.as_str(), owner.uid, owner.gid)).collect();
     assert_eq!(paths, [("alpha.example.org/", 901, 960), ("alpha.example.org/a/", 950, 960)]);
+}
+
+/// The agent makes directories of two names, no deeper ones.
+#[test]
+fn an_adopted_mailbox_has_its_owner_where_its_mail_is() {
+    let mut world = World::with_alpha();
+    for (name, maildir) in [("a", "old/a/"), ("b", "o/l/d/"), ("c", "../c/")] {
+        let spec = json!({"address": format!("{name}@alpha.example.org"), "uid": 950});
+        let mut mailbox: Mailbox = object("mail", name, 2, &spec);
+        mailbox.status =
+            Some(MailboxStatus { maildir: Some(maildir.to_owned()), ..MailboxStatus::default() });
+        world.index.apply_mailbox(ObjectName::of(&mailbox), (&mailbox).into());
+    }
+    let owners = owner::owners(&world.index, &myhost());
+    let paths: Vec<_> = owners.iter().map(|owner| (owner.path.as_str(), owner.uid, owner.gid)).collect();
+    assert_eq!(paths, [("old/", 901, 901), ("old/a/", 950, 901)]);
 }
 
 #[test]

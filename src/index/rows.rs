@@ -376,6 +376,8 @@ pub struct MailboxRow {
     pub quota: Option<i64>,
     /// Who owns its mail.
     pub ids: Ids,
+    /// Where its mail is, as its status says, if it names an owner: an adopted row keeps a maildir of its own.
+    pub told_maildir: Option<Box<str>>,
     /// Whether mail is accepted.
     pub active: bool,
     /// Whether it says so itself.
@@ -403,6 +405,9 @@ impl From<&Mailbox> for MailboxRow {
                 spec.password_hash_secret_key_ref.as_ref(),
             ),
             quota: spec.quota.map(|quota| quota.0),
+            told_maildir: (spec.uid.is_some() || spec.gid.is_some())
+                .then(|| object.status.as_ref()?.maildir.as_deref().map(Into::into))
+                .flatten(),
             ids: Ids { uid: spec.uid, gid: spec.gid },
             active: spec.active.unwrap_or(true),
             names_active: spec.active.is_some(),

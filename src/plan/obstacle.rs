@@ -27,6 +27,7 @@ impl KeyPlanner<'_> {
                 (Some(row), None) => self.blocked_by_row(row),
                 (None, None) => None,
             }
+            .or_else(|| self.kept_maildir(want).and_then(blocked_by_maildir))
         })
     }
 
@@ -93,4 +94,16 @@ impl KeyPlanner<'_> {
             self.elsewhere.extend(correct(&mut desired.verdicts, Verdict::new(&object, reason, message)));
         }
     }
+}
+
+/// A maildir that a row keeps can be anywhere in the mail store, and nowhere else: virtual(8) follows `..`.
+fn blocked_by_maildir(maildir: &str) -> Option<(Reason, String)> {
+    let leads_out =
+        maildir.is_empty() || maildir.starts_with('/') || maildir.split('/').any(|name| name == "..");
+    let message = || {
+        format!(
+            "the row has the maildir {maildir:?}, which is not in the mail store: correct the row, or remove it"
+        )
+    };
+    leads_out.then(|| (Reason::RowExists, message()))
 }

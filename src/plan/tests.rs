@@ -1,4 +1,5 @@
 mod admins;
+mod maildirs;
 mod policy;
 mod worlds;
 

@@ -4,6 +4,7 @@
 
 mod configuration;
 mod lookups;
+mod queries;
 mod report;
 mod smtp;
 mod store;
@@ -23,7 +24,7 @@ use super::pod::PostfixPod;
 use crate::api::{Address, MailServer};
 use crate::index::rows::{Kind, ObjectId};
 use crate::object::ObjectName;
-use crate::postfix::{CONFIG_DIRECTORY, MAIN_CF, MASTER_CF};
+use crate::postfix::{CONFIG_DIRECTORY, MAIN_CF, MASTER_CF, QUEUE_DIRECTORY};
 use crate::server::build::names::{self, Component};
 use crate::server::pods::is_ready;
 use crate::server::validate::{MailStore, mail_store};
@@ -140,7 +141,8 @@ impl Checked {
                 format!("it is not ready: see `kubectl describe pod {0}` and `kubectl logs {0}`", pod.name);
             return Ok(vec![Check::failed("pod", message).of(&pod.name)]);
         }
-        let mut checks = vec![Check::ok("pod", "it is ready"), self.configuration(pod).await?];
+        let mut checks = vec![Check::ok("pod", "it is ready")];
+        checks.extend(self.configuration(pod).await?);
         checks.extend(self.queries(pod).await?);
         checks.extend(self.lookups(pod).await?);
         checks.extend(self.smtp(pod).await?);
@@ -148,21 +150,22 @@ impl Checked {
         Ok(checks.into_iter().map(|check| check.of(&pod.name)).collect())
     }
 
-    async fn configuration(&self, pod: &PostfixPod) -> Result<Check, Error> {
+    async fn configuration(&self, pod: &PostfixPod) -> Result<Vec<Check>, Error> {
         let main = pod.run(&["postconf", "-c", CONFIG_DIRECTORY, "-n"]).await?;
         let master = pod.run(&["cat", &format!("{CONFIG_DIRECTORY}/{MASTER_CF}")]).await?;
         let files = [(MAIN_CF, &main), (MASTER_CF, &master)];
         if let Some((file, said)) = files.into_iter().find(|(_, said)| said.code != 0) {
-            return Ok(Check::failed("postconf", format!("{file} can't be read: {}", said.stderr)));
+            return Ok(vec![Check::failed("postconf", format!("{file} can't be read: {}", said.stderr))]);
         }
-        let mut differences = configuration::differences(self.rendered(MAIN_CF), &main.stdout);
+        let (wanted, tls) = configuration::for_certificate(self.rendered(MAIN_CF), &main.stdout);
+        let mut differences = configuration::differences(&wanted, &main.stdout);
         if self.rendered(MASTER_CF).trim_end() != master.stdout {
             differences.push(format!("{MASTER_CF} is not as rendered"));
         }
-        Ok(configuration::judge(self.rendered(MAIN_CF), &differences))
+        Ok([configuration::judge(&wanted, &differences)].into_iter().chain(tls).collect())
     }
 
-    /// The seed reads the query log. What can be had from here are the queries that Postfix was given.
+    /// The queries that Postfix was given.
     async fn queries(&self, pod: &PostfixPod) -> Result<Option<Check>, Error> {
         let rendered = configuration::queries(&self.rendered);
         if rendered.is_empty() {
@@ -187,12 +190,18 @@ impl Checked {
         let command = [&["postconf", "-c", CONFIG_DIRECTORY, "-x"][..], &lookups::PARAMETERS].concat();
         let parameters = pod.run(&command).await?;
         let mut checks = Vec::new();
-        for lookup in lookups::plan(&parameters.stdout, rows, address) {
+        let lookups = lookups::plan(&parameters.stdout, rows, address);
+        for lookup in &lookups {
             let mut answers = Vec::new();
             for map in &lookup.maps {
                 answers.push(pod.run(&["postmap", "-c", CONFIG_DIRECTORY, "-q", &lookup.key, map]).await?);
             }
             checks.push(lookup.judge(&answers));
+        }
+        // The seed reads the database's query log, which only its administrator can; postmap(1) tells the same of itself.
+        for query in queries::plan(&configuration::queries(&self.rendered), &lookups) {
+            let command = ["sh", "-c", queries::SCRIPT, CONFIG_DIRECTORY, &query.key, &query.map];
+            checks.push(query.judge(&pod.run(&command).await?));
         }
         Ok(checks)
     }
@@ -207,7 +216,7 @@ impl Checked {
         let path = self.store.path.as_str();
         let owner = pod.run(&["stat", "-c", "%u:%g", path]).await?;
         let mut checks = vec![store::judge_owner((self.store.uid, self.store.gid), path, &owner)];
-        for volume in [path, "/var/spool/postfix"] {
+        for volume in [path, QUEUE_DIRECTORY] {
             let bytes = pod.run(&["df", "-P", "-B1", volume]).await?;
             let inodes = pod.run(&["df", "-P", "-i", volume]).await?;
             checks.push(store::judge_space(volume, &bytes, &inodes));

@@ -12,7 +12,8 @@ use super::{Needs, maps, networks, relay_host, tls};
 /// Postfix's own default of `message_size_limit`, in bytes.
 const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
 
-const DEFAULT_MAIL_STORE: &str = "/var/vmail";
+/// `virtual_mailbox_base` where none is named.
+pub const DEFAULT_MAIL_STORE: &str = "/var/vmail";
 
 const PATH_RULE: &str = "write an absolute path of letters, digits and . _ -, as in /var/vmail";
 const NETWORK_RULE: &str = "write networks in CIDR notation, as in 10.1.0.0/16, none wider than /8 (IPv6: /7): that would be an open relay";

@@ -25,6 +25,7 @@ pub mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use main_cf::DEFAULT_MAIL_STORE;
 pub use text::Error;
 
 /// Postfix's configuration directory in its pod: the agent writes it, in memory.

@@ -19,9 +19,15 @@ pub(super) fn render(directories: &[MailOwner], owners: &[MailOwner]) -> Result<
     if all.iter().any(|owner| !is_safe(&owner.path)) {
         return Err(Error::new("metadata", PATH_RULE));
     }
-    let line = |MailOwner { path, uid, gid }: &&MailOwner| format!("{uid} {gid} {path}\n");
-    let text: String = all.iter().map(line).collect();
+    let text = text(all);
     if text.len() > LARGEST { Err(Error::new("uid", SIZE_RULE)) } else { Ok(text) }
+}
+
+/// The list as text.
+#[must_use]
+pub fn text<'a>(owners: impl IntoIterator<Item = &'a MailOwner>) -> String {
+    let line = |MailOwner { path, uid, gid }: &MailOwner| format!("{uid} {gid} {path}\n");
+    owners.into_iter().map(line).collect()
 }
 
 /// Reads the list back; a line that can't be read is left out.
@@ -36,8 +42,9 @@ pub fn parse(text: &str) -> Vec<MailOwner> {
     text.lines().filter_map(line).collect()
 }
 
-/// One or two names below the mail store: no `..`, nothing absolute, no line end.
-fn is_safe(path: &str) -> bool {
+/// Whether a path is one or two names below the mail store: no `..`, nothing absolute, no line end.
+#[must_use]
+pub fn is_safe(path: &str) -> bool {
     let names: Vec<&str> = path.trim_end_matches('/').split('/').collect();
     let is_name =
         |name: &&str| !name.is_empty() && !name.starts_with('.') && !name.contains(char::is_control);

@@ -7,9 +7,12 @@ use crate::api::mail_server::Postfix;
 /// in memory.
 pub const CHAIN_FILE: &str = "tls.pem";
 
+/// The parameter that names [`CHAIN_FILE`].
+pub const CHAIN_PARAMETER: &str = "smtpd_tls_chain_files";
+
 /// What main.cf says only where there is a certificate.
 const LINES: [(&str, &str); 2] =
-    [("smtpd_tls_security_level", "may"), ("smtpd_tls_chain_files", "$config_directory/tls.pem")];
+    [("smtpd_tls_security_level", "may"), (CHAIN_PARAMETER, "$config_directory/tls.pem")];
 
 pub(super) fn server(text: &mut Parameters, postfix: Option<&Postfix>) {
     if postfix.is_some_and(|postfix| postfix.tls.is_some()) {

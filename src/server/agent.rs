@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::build::AGENT_PORT;
 use super::drain::is_leaving;
 use super::pods::is_ready;
+use crate::agent::contract::PORT;
+pub use crate::agent::contract::{AgentStatus, Refused};
 use crate::api::Reason;
 use crate::report::Finding;
 
@@ -22,32 +22,6 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Longest answer that is read, in bytes.
 const ANSWER_SIZE: u64 = 64 * 1024;
-
-/// What the agent says of itself.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentStatus {
-    /// Hash of the configuration that Postfix runs with.
-    pub config_hash: Option<String>,
-    /// The last changed configuration, if Postfix refused it.
-    pub refused: Option<Refused>,
-    /// Whether it takes no more mail and empties its queue.
-    #[serde(default)]
-    pub draining: bool,
-    /// Messages in its queue, told while it empties it.
-    #[serde(default)]
-    pub queued: Option<u64>,
-}
-
-/// A configuration that Postfix does not run with.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Refused {
-    /// Its hash; it need not be the one that is wanted now.
-    pub config_hash: String,
-    /// Why, in Postfix's words.
-    pub error: String,
-}
 
 /// The status of the agent of each pod that is ready or leaves, by the pod's name. One that can't be reached, as from outside of the cluster,
 /// is left out: then the pod's readiness alone counts.
@@ -59,7 +33,7 @@ pub async fn statuses(pods: &[Pod]) -> BTreeMap<String, AgentStatus> {
 
 async fn status(pod: &Pod) -> Option<AgentStatus> {
     let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    let answer = get_status(SocketAddr::new(address, u16::try_from(AGENT_PORT).ok()?));
+    let answer = get_status(SocketAddr::new(address, PORT));
     tokio::time::timeout(ANSWER_LIMIT, answer).await.ok()?.ok().and_then(|answer| body(&answer))
 }
 
@@ -82,12 +56,12 @@ fn body(answer: &str) -> Option<AgentStatus> {
 #[must_use]
 pub fn config_finding<'a>(agents: impl IntoIterator<Item = &'a AgentStatus>, config_hash: &str) -> Finding {
     let agents: Vec<_> = agents.into_iter().collect();
-    let mut refusals = agents.iter().filter_map(|agent| agent.refused.as_ref());
-    if let Some(refused) = refusals.find(|refused| refused.config_hash == config_hash) {
-        return Finding::bad(
-            Reason::ConfigInvalid,
-            format!("Postfix goes on with what it had before: {}", refused.error),
-        );
+    let mut refusals = agents.iter().filter_map(|agent| Some((agent, agent.refused.as_ref()?)));
+    if let Some((agent, refused)) = refusals.find(|(_, refused)| refused.config_hash == config_hash) {
+        let runs_it = agent.config_hash.as_deref() == Some(config_hash);
+        let goes_on =
+            if runs_it { "Postfix does without a part" } else { "Postfix goes on with what it had before" };
+        return Finding::bad(Reason::ConfigInvalid, format!("{goes_on}: {}", refused.error));
     }
     let runs_another =
         |agent: &&AgentStatus| agent.config_hash.as_ref().is_some_and(|runs| runs != config_hash);
@@ -121,7 +95,18 @@ mod tests {
         let refused = ("new", "fatal: bad numeric configuration");
         let finding = config_finding(Some(&agent("old", Some(refused))), "new");
         assert_eq!(finding.reason, Reason::ConfigInvalid);
-        assert!(finding.message.contains("bad numeric configuration"));
+        assert_eq!(
+            finding.message,
+            "Postfix goes on with what it had before: fatal: bad numeric configuration"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_of_a_configuration_that_runs_is_told_as_that() {
+        let finding =
+            config_finding(Some(&agent("new", Some(("new", "/var/vmail/a.org: not a directory")))), "new");
+        assert_eq!(finding.reason, Reason::ConfigInvalid);
+        assert_eq!(finding.message, "Postfix does without a part: /var/vmail/a.org: not a directory");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -211,6 +211,20 @@ pub async fn live_replicas(client: &Client, server: &ObjectName) -> Result<Optio
     let name = names::postfix(&server.name);
     let live = bounded(&format!("StatefulSet {name}"), api.get_opt(&name)).await?;
     Ok(live.and_then(|live| live.spec?.replicas))
+}
+
+/// The claim of a Postfix pod's queue, if it is there.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn queue_claim(
+    client: &Client,
+    server: &ObjectName,
+    pod: &str,
+) -> Result<Option<PersistentVolumeClaim>, Error> {
+    let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &server.namespace);
+    let name = names::queue_claim(pod);
+    bounded(&format!("PersistentVolumeClaim {name}"), api.get_opt(&name)).await
 }
 
 /// Asks the pods past the `wanted` number to empty their queues, and takes it back from the others.

@@ -21,7 +21,7 @@ pub mod pods;
 pub mod status;
 pub mod validate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -283,9 +283,23 @@ async fn replicas(server: &ValidatedServer, context: &Context, pods: &[Pod]) -> 
     let wanted = server.postfix.replicas;
     let live = apply::live_replicas(&context.client, &server.name).await?;
     // Only of a pod that is one too many it counts what is in its queue.
-    let agents =
-        if live.is_some_and(|live| live > wanted) { agent::statuses(pods).await } else { BTreeMap::new() };
-    Ok(drain::replicas(&server.name.name, wanted, live, &agents))
+    if live.is_none_or(|live| live <= wanted) {
+        return Ok(wanted);
+    }
+    let agents = agent::statuses(pods).await;
+    let mut may_go = BTreeSet::new();
+    for name in drain::silent(&server.name.name, wanted, live, &agents) {
+        let pod = pods.iter().find(|pod| pod.name_any() == name);
+        if pod.is_some_and(drain::is_forced)
+            || drain::never_had_mail(
+                pod,
+                apply::queue_claim(&context.client, &server.name, &name).await?.as_ref(),
+            )
+        {
+            may_go.insert(name);
+        }
+    }
+    Ok(drain::replicas(&server.name.name, wanted, live, &agents, &may_go))
 }
 
 /// Whether Postfix would be handed other tables than it has, and these don't have all accounts yet: it would refuse mail for

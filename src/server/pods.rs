@@ -3,8 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 
-/// The agent's exit code when Postfix refuses the configuration.
-const REFUSED: i32 = 3;
+use crate::agent::contract::REFUSED;
 
 /// Longest part of a program's last words that a condition repeats, in characters.
 const LAST_WORDS: usize = 600;
@@ -56,7 +55,9 @@ fn obstacle(pod: &Pod) -> PodState {
     let containers = pod.status.as_ref().map(containers).unwrap_or_default();
     let failed = containers.iter().find_map(|container| failure(container));
     match failed {
-        Some((Some(REFUSED), failure)) => PodState::Refused(format!("pod {name}, {failure}")),
+        Some((Some(code), failure)) if code == i32::from(REFUSED) => {
+            PodState::Refused(format!("pod {name}, {failure}"))
+        }
         Some((_, failure)) => PodState::Failed(format!("pod {name}, {failure}")),
         None => PodState::Starting(format!("pod {name} is starting")),
     }

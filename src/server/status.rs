@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 
 use super::agent::AgentStatus;
-use super::build::{SMTP_PORT, names};
+use super::build::{FORCE_ANNOTATION, SMTP_PORT, names};
 use super::pods::PodState;
 use crate::api::mail_server::ReplicaStatus;
 use crate::api::{MailServer, MailServerStatus, Reason, condition};
@@ -207,7 +207,9 @@ fn why_it_stays(pod: &str, agents: &BTreeMap<String, AgentStatus>) -> String {
             format!("pod {pod} goes when its queue is empty, messages in it: {queued}")
         }
         Some(_) => format!("pod {pod} was asked to empty its queue"),
-        None => format!("pod {pod} stays until it answers that its queue is empty"),
+        None => format!(
+            "pod {pod} stays until it answers that its queue is empty, or is let go with what is in it by the annotation {FORCE_ANNOTATION}"
+        ),
     }
 }
 

@@ -15,9 +15,7 @@ use crate::api::MailServer;
 use crate::api::mail_server::{self as api, AccessMode, DEFAULT_OWNER, ServiceType};
 use crate::index::rows::ServerRow;
 use crate::object::ObjectName;
-
-/// `virtual_mailbox_base` where a `MailServer` names none.
-const DEFAULT_MAIL_PATH: &str = "/var/vmail";
+use crate::postfix::DEFAULT_MAIL_STORE;
 
 /// Size of the mail store's volume where a `MailServer` names none.
 const DEFAULT_MAIL_SIZE: &str = "10Gi";
@@ -191,7 +189,7 @@ pub fn mail_store(written: api::MailStore) -> MailStore {
         }),
     };
     MailStore {
-        path: written.path.unwrap_or_else(|| DEFAULT_MAIL_PATH.to_owned()),
+        path: written.path.unwrap_or_else(|| DEFAULT_MAIL_STORE.to_owned()),
         uid: written.uid.unwrap_or(DEFAULT_OWNER),
         gid: written.gid.unwrap_or(DEFAULT_OWNER),
         volume,

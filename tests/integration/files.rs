@@ -132,37 +132,80 @@ fn a_database_takes_over_and_gives_back() {
     assert_eq!(field("pvc/data-paper-database-0", ".status.phase"), "Bound", "its data stays");
 }
 
+const BASED: Server = Server("based");
+
+/// The seed's base directory.
+const BASE: &str = "/var/spool/postfix/vmail";
+
+fn based_mailbox(name: &str, domain: &str, extra: &str) -> String {
+    manifest("Mailbox", &format!("based-{name}"), &format!("address: {name}@{domain}.example.org{extra}"))
+}
+
 #[test]
 fn files_name_owners_and_the_seeds_base_directory_is_one() {
-    const BASED: Server = Server("based");
     install();
-    let mailbox = |name: &str, extra: &str| {
-        manifest("Mailbox", &format!("based-{name}"), &format!("address: {name}@based.example.org{extra}"))
-    };
-    let server =
-        "hostname: based.example.org, lookupTables: hash, mailStore: {path: /var/spool/postfix/vmail}";
+    let server = format!("hostname: based.example.org, lookupTables: hash, mailStore: {{path: {BASE}}}");
     apply_all(&[
-        manifest("MailServer", "based", server),
+        manifest("MailServer", "based", &server),
         manifest(
             "MailDomain",
             "based",
             "serverRef: {name: based}, domain: based.example.org, uid: 960, gid: 961",
         ),
-        mailbox("max", ""),
-        mailbox("moritz", ", uid: 970"),
+        manifest("MailDomain", "plain", "serverRef: {name: based}, domain: plain.example.org"),
+        based_mailbox("max", "based", ""),
+        based_mailbox("moritz", "based", ", uid: 970"),
+        based_mailbox("pia", "plain", ""),
     ]);
     BASED.await_ready();
     await_true(LIMIT, "Postfix looks owners up", || {
         BASED.pod().postconf("virtual_uid_maps").contains("/uid_maps")
     });
-    for (name, owner) in [("max", "960:961"), ("moritz", "970:961")] {
-        let to = format!("{name}@based.example.org");
-        send_to(|| BASED.pod().address(), &to, name);
-        await_true(LIMIT, &format!("{to} has it, as {owner}"), || {
-            BASED.pod().store("/var/spool/postfix/vmail").iter().any(|line| {
-                line.starts_with(&format!("{owner} based.example.org/{name}/new/"))
-                    && line.ends_with(&format!(" {name}"))
-            })
-        });
+    for (name, domain, owner) in
+        [("max", "based", "960:961"), ("moritz", "based", "970:961"), ("pia", "plain", "901:901")]
+    {
+        arrives_as(name, domain, owner, name);
     }
+    a_path_that_is_in_the_way_is_told_and_stops_nobody_else();
+    the_servers_new_owner_gets_the_mail_that_was_the_old_ones();
+}
+
+fn is_there_as(name: &str, domain: &str, owner: &str, subject: &str) -> bool {
+    BASED.pod().store(BASE).iter().any(|line| {
+        line.starts_with(&format!("{owner} {domain}.example.org/{name}/new/"))
+            && line.ends_with(&format!(" {subject}"))
+    })
+}
+
+fn arrives_as(name: &str, domain: &str, owner: &str, subject: &str) {
+    let to = format!("{name}@{domain}.example.org");
+    send_to(|| BASED.pod().address(), &to, subject);
+    await_true(LIMIT, &format!("{to} has {subject}, as {owner}"), || {
+        is_there_as(name, domain, owner, subject)
+    });
+}
+
+/// As a program of the mailbox's user could put it there.
+fn a_path_that_is_in_the_way_is_told_and_stops_nobody_else() {
+    let path = format!("{BASE}/based.example.org/eve");
+    BASED.pod().run(&format!("ln -s /tmp {path}"));
+    apply_all(&[based_mailbox("eve", "based", ", uid: 971"), based_mailbox("ned", "based", ", uid: 972")]);
+    await_true(LIMIT, "ConfigValid names the path", || {
+        condition(&BASED.object(), "ConfigValid", "reason") == "ConfigInvalid"
+            && condition(&BASED.object(), "ConfigValid", "message").contains(&path)
+    });
+    arrives_as("ned", "based", "972:961", "past-a-path-in-the-way");
+    assert_eq!(BASED.pod().run("stat -c %u:%g /tmp").trim(), "0:0", "the link was not followed");
+    BASED.pod().run(&format!("rm {path}"));
+    BASED.await_ready();
+    arrives_as("eve", "based", "971:961", "out-of-the-way");
+}
+
+fn the_servers_new_owner_gets_the_mail_that_was_the_old_ones() {
+    BASED.patch("{\"mailStore\":{\"uid\":902}}");
+    await_true(LIMIT, "the mail that is there is the new owner's", || {
+        is_there_as("pia", "plain", "902:901", "pia")
+    });
+    arrives_as("pia", "plain", "902:901", "of-the-new-owner");
+    assert!(is_there_as("moritz", "based", "970:961", "moritz"), "whoever names an owner keeps it");
 }

@@ -138,7 +138,8 @@ fn what_can_not_be_answered_has_a_code_of_its_own(plugin: &Plugin) {
 fn a_healthy_server_is_green(plugin: &Plugin) {
     let (code, said) = plugin.check();
     assert!(code == 0 && !said.contains("FAILED"), "{said}");
-    for name in ["status", "postconf", "queries", "look-up", "smtp", "mail store", "free space"] {
+    for name in ["status", "postconf", "queries", "look-up", "query log", "smtp", "mail store", "free space"]
+    {
         assert!(
             said.lines().any(|line| line.starts_with("ok ") && line.contains(name)),
             "no {name} in\n{said}"

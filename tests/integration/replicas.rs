@@ -74,6 +74,7 @@ fn a_replica_that_is_to_go_empties_its_queue_first() {
     mail_that_waits_survives_its_pod();
     a_pod_that_is_kept_after_all_takes_mail_again();
     the_pod_waits_for_its_queue();
+    a_pod_that_can_not_answer_goes_if_it_never_had_mail_or_is_let_go();
 }
 
 fn mail_that_waits_survives_its_pod() {
@@ -126,4 +127,31 @@ fn the_pod_waits_for_its_queue() {
     await_delivered("waits-0");
     await_delivered("the-other-goes-on");
     TWINS.await_ready();
+}
+
+/// The queue of number 1 has a claim from before; that of number 2 is made with the pod.
+fn a_pod_that_can_not_answer_goes_if_it_never_had_mail_or_is_let_go() {
+    TWINS.patch("{\"postfix\":{\"replicas\":3,\"image\":\"nowhere.invalid/postfix:0\"}}");
+    for number in [1, 2] {
+        await_true(LIMIT, "a pod whose image can't be pulled", || {
+            pod(number).field(".status.initContainerStatuses[0].state.waiting.reason").contains("Image")
+        });
+    }
+    TWINS.patch("{\"postfix\":{\"replicas\":1}}");
+    await_true(LIMIT, "the one that never had mail goes", || {
+        field("statefulset/twins-postfix", ".spec.replicas") == "2"
+    });
+    await_true(LIMIT, "the other says what lets it go", || {
+        let message = condition(&TWINS.object(), "PostfixReady", "message");
+        message.contains("pod twins-postfix-1 stays") && message.contains("vmail.dev/force-scale-down")
+    });
+    assert_eq!(field("statefulset/twins-postfix", ".spec.replicas"), "2");
+    let annotate = ["annotate", "pod", "twins-postfix-1", "vmail.dev/force-scale-down=true"];
+    must(&kubectl(&annotate), "kubectl annotate");
+    await_true(LIMIT, "it is let go", || field("statefulset/twins-postfix", ".spec.replicas") == "1");
+    assert_eq!(field("pvc/queue-twins-postfix-1", ".status.phase"), "Bound", "its queue stays");
+    TWINS.patch("{\"postfix\":{\"image\":null}}");
+    TWINS.await_ready();
+    send(0, "after-pods-that-could-not-answer");
+    await_delivered("after-pods-that-could-not-answer");
 }

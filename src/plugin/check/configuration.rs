@@ -1,10 +1,12 @@
 //! Whether Postfix runs with what was rendered. Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::report::Check;
 use crate::postfix::AGENT_PARAMETERS;
 use crate::postfix::queries::SUFFIX;
+use crate::postfix::tls::{CHAIN_PARAMETER, without_certificate};
 
 /// Differences that a line shows.
 const SHOWN: usize = 3;
@@ -43,6 +45,16 @@ pub(super) fn differences(rendered: &str, running: &str) -> Vec<String> {
     let is_expected = |name: &str| name == "config_directory" || AGENT_PARAMETERS.contains(&name);
     let added = running.iter().filter(|(name, _)| !rendered.contains_key(*name) && !is_expected(name));
     changed.chain(added.map(|(name, value)| format!("{name} = {value} was not rendered"))).collect()
+}
+
+/// main.cf as it has to run, given whether the agent has a certificate: without one it offers no TLS, which is told.
+pub(super) fn for_certificate<'a>(rendered: &'a str, running: &str) -> (Cow<'a, str>, Option<Check>) {
+    let is_set = |text: &str| parameters(text).contains_key(CHAIN_PARAMETER);
+    if !is_set(rendered) || is_set(running) {
+        return (Cow::Borrowed(rendered), None);
+    }
+    let message = "Postfix offers no TLS: the Secret of postfix.tls is missing or can't be used: see the condition ConfigValid";
+    (Cow::Owned(without_certificate(rendered)), Some(Check::failed("tls", message)))
 }
 
 pub(super) fn judge(rendered: &str, differences: &[String]) -> Check {
@@ -111,6 +123,20 @@ mod tests {
             ]
         );
         assert!(!judge(RENDERED, &found).ok);
+    }
+
+    #[test]
+    fn no_tls_for_want_of_a_certificate_is_told_as_that_and_as_no_change_in_the_pod() {
+        let running = "myhostname = a\n";
+        let rendered = format!(
+            "{running}smtpd_tls_security_level = may\nsmtpd_tls_chain_files = $config_directory/tls.pem\n"
+        );
+        let (wanted, check) = for_certificate(&rendered, running);
+        assert_eq!(differences(&wanted, running), [""; 0]);
+        assert!(check.is_some_and(|check| !check.ok && check.message.contains("ConfigValid")));
+        let (wanted, check) = for_certificate(&rendered, &rendered);
+        assert!(check.is_none() && *wanted == *rendered);
+        assert!(for_certificate(running, running).1.is_none());
     }
 
     #[test]

@@ -88,6 +88,11 @@ fn targets(goto: &str) -> BTreeSet<String> {
 }
 
 impl Lookup {
+    /// Whether there has to be no answer.
+    pub(super) fn expects_nothing(&self) -> bool {
+        self.expected == Expected::Nothing
+    }
+
     /// Judges the answers of the maps, in their order.
     pub(super) fn judge(&self, answers: &[Said]) -> Check {
         let failed = self.maps.iter().zip(answers).find(|(_, said)| is_error(said));

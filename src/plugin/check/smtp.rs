@@ -80,21 +80,41 @@ async fn converse(
     if !greeting.starts_with("220") {
         checks.push(Check::failed(
             "smtp",
-            format!("Postfix greets with {greeting}: see `kubectl logs` of the pod"),
+            format!("Postfix greets with {}: see `kubectl logs` of the pod", last_line(&greeting)),
         ));
         return Ok(());
     }
-    checks.push(Check::ok("smtp", greeting));
-    session.say("EHLO kubectl-vmail.invalid").await?;
+    checks.push(Check::ok("smtp", last_line(&greeting)));
+    let offered = session.say("EHLO kubectl-vmail.invalid").await?;
     // The null sender, which every server has to take (RFC 5321 section 6.1).
-    session.say("MAIL FROM:<>").await?;
+    let sender = session.say("MAIL FROM:<>").await?;
+    if sender.starts_with("530") {
+        checks.push(without_tls(&offered, last_line(&sender)));
+        session.say("QUIT").await?;
+        return Ok(());
+    }
     for question in questions {
         let reply = session.say(&format!("RCPT TO:<{}>", question.recipient)).await?;
-        checks.push(question.judge(&reply));
+        checks.push(question.judge(last_line(&reply)));
     }
     session.say("RSET").await?;
     session.say("QUIT").await?;
     Ok(())
+}
+
+/// A server that is told to take mail with TLS only (`smtpd_tls_security_level = encrypt`).
+fn without_tls(offered: &str, reply: &str) -> Check {
+    if offered.lines().any(|line| line.get(4..).is_some_and(|word| word.trim() == "STARTTLS")) {
+        let told = "Postfix takes mail with TLS only, which is not tried here: no recipient is asked";
+        Check::ok("smtp", format!("{told}: {reply}"))
+    } else {
+        let told = "Postfix takes mail with TLS only and offers none, so it takes no mail";
+        Check::failed("smtp", format!("{told}: {reply}: see the condition ConfigValid and postfix.tls"))
+    }
+}
+
+fn last_line(reply: &str) -> &str {
+    reply.lines().last().unwrap_or_default()
 }
 
 impl Question {
@@ -124,16 +144,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.reply().await
     }
 
-    /// The last line of a reply.
+    /// The lines of a reply.
     async fn reply(&mut self) -> std::io::Result<String> {
+        let mut reply = String::new();
         loop {
             let mut line = String::new();
             let read = tokio::time::timeout(LIMIT, self.0.read_line(&mut line)).await;
             if read.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
+            reply.push_str(&line);
             if line.as_bytes().get(3) != Some(&b'-') {
-                return Ok(line.trim_end().to_owned());
+                return Ok(reply.trim_end().to_owned());
             }
         }
     }
@@ -177,6 +199,16 @@ mod tests {
         let open = against(&["220 a", "250 a", "250 Ok", "451 later", "250 Ok", "250 Ok", "221 Bye"]).await;
         assert_eq!(oks(&open), [true, false, false]);
         assert!(open[2].message.contains("it should be refused"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_wants_tls_is_well_if_it_offers_it() {
+        const REPLY: &str = "530 5.7.0 Must issue a STARTTLS command first";
+        let offered = against(&["220 a", "250-a\r\n250-STARTTLS\r\n250 DSN", REPLY, "221 Bye"]).await;
+        assert_eq!(oks(&offered), [true, true]);
+        assert!(offered[1].message.contains("no recipient is asked"));
+        let missing = against(&["220 a", "250-STARTTLS.example.org\r\n250 DSN", REPLY, "221 Bye"]).await;
+        assert_eq!(oks(&missing), [true, false]);
     }
 
     #[tokio::test]

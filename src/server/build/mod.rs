@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 use super::accounts::Accounts;
 use super::validate::ValidatedServer;
+use crate::agent::contract;
 use crate::postfix::RenderedConfig;
 use names::Component;
 
@@ -33,13 +34,16 @@ pub use secrets::{PASSWORD_KEY, USERNAME_KEY, account_secret};
 pub use services::SMTP_PORT;
 
 /// Port on which the agent answers probes and tells its status.
-pub const AGENT_PORT: i32 = 8080;
+pub const AGENT_PORT: i32 = contract::PORT as i32;
 
 /// Annotation of a Postfix pod: hash of the configuration that it was last asked to look at.
 pub const CONFIG_HASH_ANNOTATION: &str = "vmail.dev/config-hash";
 
 /// Annotation of a Postfix pod that is to empty its queue before it goes.
 pub const DRAIN_ANNOTATION: &str = "vmail.dev/drain";
+
+/// Annotation, of a person, of a Postfix pod that may go with whatever is in its queue.
+pub const FORCE_ANNOTATION: &str = "vmail.dev/force-scale-down";
 
 /// Everything that a server owns, but the account Secrets, which are made once.
 #[derive(Clone, Debug)]

@@ -11,6 +11,9 @@ pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 pub const CONTROLLED_SELECTOR: &str =
     "app.kubernetes.io/managed-by=vmail-operator,app.kubernetes.io/name!=look-up-files";
 
+/// Name of the claim template and of the volume with Postfix's queue.
+pub const QUEUE_VOLUME: &str = "queue";
+
 /// What of a server an object belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Component {
@@ -55,6 +58,18 @@ impl Component {
 #[must_use]
 pub fn postfix(server: &str) -> String {
     format!("{server}-postfix")
+}
+
+/// One of the Postfix pods.
+#[must_use]
+pub fn postfix_pod(server: &str, number: i32) -> String {
+    format!("{}-{number}", postfix(server))
+}
+
+/// The claim of the queue of one of the Postfix pods, as the `StatefulSet` names it.
+#[must_use]
+pub fn queue_claim(pod: &str) -> String {
+    format!("{QUEUE_VOLUME}-{pod}")
 }
 
 /// The headless Service that names the Postfix pods one by one.

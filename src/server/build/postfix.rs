@@ -17,6 +17,9 @@ use super::pod::{
     security_context, strings,
 };
 use super::{AGENT_PORT, DRAIN_ANNOTATION, PASSWORD_KEY, SMTP_PORT, USERNAME_KEY, owned, volumes};
+use crate::agent::contract;
+use crate::postfix::QUEUE_DIRECTORY;
+use crate::postfix::queries::AUTHORITY_FILE;
 use crate::postfix::shards::SLOTS;
 use crate::server::database::Endpoint;
 use crate::server::validate::{MailStore, ValidatedServer};
@@ -27,9 +30,6 @@ const PREPARE_CAPABILITIES: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER"];
 /// What Postfix takes: a queue of several owners, processes of several users, a port below 1024.
 const RUN_CAPABILITIES: &[&str] =
     &["CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID"];
-
-/// Name under which the agent looks for the certificate authority of the database.
-const AUTHORITY_FILE: &str = "ca.crt";
 
 pub(super) fn stateful_set(server: &ValidatedServer) -> StatefulSet {
     let labels = Component::Postfix.labels(&server.name.name);
@@ -67,14 +67,16 @@ fn pod(server: &ValidatedServer) -> PodSpec {
 }
 
 fn prepare(server: &ValidatedServer) -> Container {
-    let MailStore { uid, gid, .. } = &server.mail_store;
     Container {
         name: "prepare".to_owned(),
         image: Some(server.postfix.image.clone()),
         command: Some(strings(["/usr/local/bin/vmail-operator", "agent", "prepare"])),
-        args: Some(vec![format!("--uid={uid}"), format!("--gid={gid}")]),
+        args: Some(owner(server)),
         security_context: Some(security_context(PREPARE_CAPABILITIES)),
-        volume_mounts: Some(vec![mount("queue", "/volumes/queue"), mount("mail", "/volumes/mail")]),
+        volume_mounts: Some(vec![
+            mount("queue", contract::QUEUE_VOLUME),
+            mount("mail", contract::MAIL_VOLUME),
+        ]),
         ..Container::default()
     }
 }
@@ -84,6 +86,7 @@ fn run(server: &ValidatedServer) -> Container {
         name: "postfix".to_owned(),
         image: Some(server.postfix.image.clone()),
         command: Some(strings(["/usr/local/bin/vmail-operator", "agent", "run"])),
+        args: Some(owner(server)),
         ports: Some(vec![port("smtp", SMTP_PORT), port("agent", AGENT_PORT)]),
         resources: server.postfix.resources.clone(),
         security_context: Some(security_context(RUN_CAPABILITIES)),
@@ -103,6 +106,12 @@ fn run(server: &ValidatedServer) -> Container {
     }
 }
 
+/// Tells the agent whose mail it is that no domain and no mailbox names an owner for.
+fn owner(server: &ValidatedServer) -> Vec<String> {
+    let MailStore { uid, gid, .. } = &server.mail_store;
+    vec![format!("--uid={uid}"), format!("--gid={gid}")]
+}
+
 fn port(name: &str, port: i32) -> ContainerPort {
     ContainerPort { name: Some(name.to_owned()), container_port: port, ..ContainerPort::default() }
 }
@@ -119,27 +128,32 @@ fn probe(path: &str) -> Probe {
 fn mounts(server: &ValidatedServer) -> Vec<VolumeMount> {
     let optional = optional_secrets(server);
     let mut mounts = vec![
-        mount_read_only("config", "/etc/vmail/config"),
-        mount_read_only("pod", "/etc/vmail/pod"),
-        mount("run", "/run/vmail"),
-        mount("data", "/var/lib/postfix"),
-        mount_directory("queue", "/var/spool/postfix", "queue"),
-        mount_directory("mail", &server.mail_store.path, "mail"),
+        mount_read_only("config", contract::CONFIG),
+        mount_read_only("pod", contract::POD),
+        mount("run", contract::RUN),
+        mount("data", contract::DATA),
+        mount_directory("queue", QUEUE_DIRECTORY, contract::QUEUE_DIRECTORY),
+        mount_directory("mail", &server.mail_store.path, contract::MAIL_DIRECTORY),
+        match server.endpoint {
+            Some(_) => mount_read_only("credentials", contract::CREDENTIALS),
+            None => mount_read_only("maps", contract::MAPS),
+        },
     ];
-    let tables = if server.endpoint.is_some() { "credentials" } else { "maps" };
-    mounts.push(mount_read_only(tables, &format!("/etc/vmail/{tables}")));
-    mounts.extend(optional.map(|(name, _)| mount_read_only(name, &format!("/etc/vmail/{name}"))));
+    mounts.extend(optional.map(|(name, place, _)| mount_read_only(name, place)));
     mounts
 }
 
-/// Secrets that Postfix can begin without, by the name of their volume.
-fn optional_secrets(server: &ValidatedServer) -> impl Iterator<Item = (&'static str, &String)> {
-    [("tls", &server.postfix.tls_secret), ("relay", &server.postfix.relay_secret)]
-        .into_iter()
-        .filter_map(|(name, secret)| secret.as_ref().map(|secret| (name, secret)))
+/// Secrets that Postfix can begin without: name of the volume, where it is mounted, and the Secret.
+fn optional_secrets(server: &ValidatedServer) -> impl Iterator<Item = (&'static str, &'static str, &String)> {
+    [
+        ("tls", contract::TLS, &server.postfix.tls_secret),
+        ("relay", contract::RELAY, &server.postfix.relay_secret),
+    ]
+    .into_iter()
+    .filter_map(|(name, place, secret)| secret.as_ref().map(|secret| (name, place, secret)))
 }
 
-fn optional_secret((name, secret): (&'static str, &String)) -> Volume {
+fn optional_secret((name, _, secret): (&'static str, &'static str, &String)) -> Volume {
     let source = SecretVolumeSource {
         secret_name: Some(secret.clone()),
         optional: Some(true),
@@ -183,7 +197,7 @@ fn credentials(endpoint: &Endpoint) -> Volume {
 /// What the operator asks of this one pod, without a way into it.
 fn pod_annotations() -> Volume {
     let file = DownwardAPIVolumeFile {
-        path: "drain".to_owned(),
+        path: contract::DRAIN_FILE.to_owned(),
         field_ref: Some(ObjectFieldSelector {
             field_path: format!("metadata.annotations['{DRAIN_ANNOTATION}']"),
             ..ObjectFieldSelector::default()

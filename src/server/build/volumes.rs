@@ -28,7 +28,7 @@ pub(super) fn mail_claim(server: &ValidatedServer) -> Option<PersistentVolumeCla
 /// Claim template of the queue: each Postfix pod has its own.
 pub(super) fn queue_template() -> PersistentVolumeClaim {
     template(
-        "queue",
+        names::QUEUE_VOLUME,
         &VolumeRequest {
             size: Quantity(QUEUE_SIZE.to_owned()),
             storage_class_name: None,
