@@ -90,6 +90,8 @@ pub struct Desired {
     pub kept: Option<Box<str>>,
     /// uid of an object that declares what would defer mail or what it may not have any more: rows that it owns go, whatever its deletion policy says.
     pub withdrawn: Option<Box<str>>,
+    /// It can't be known now, since an object that may decide it can't be parsed: the rows stay as they are.
+    pub unknown: bool,
 }
 
 /// What should be under `key`, and nothing for a key that another server serves.
@@ -101,8 +103,13 @@ pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
         (Some(row), Key::Address(address)) if serves(index, server, key) => {
             served_address(index, row, key, address)
         }
-        _ => Desired::default(),
+        (_, key) => Desired { unknown: is_unknown(index, key.domain()), ..Desired::default() },
     }
+}
+
+/// Whether the `MailDomain` that holds a domain may be one that can't be parsed.
+fn is_unknown(index: &Index, domain: &str) -> bool {
+    index.unreadable_holder(domain).is_some()
 }
 
 fn serves(index: &Index, server: &ObjectName, key: &Key) -> bool {
@@ -132,11 +139,7 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
         return Vec::new();
     }
     let waiting = |claim: &Claim| match (claim.object.kind, index.holder(key.domain())) {
-        (_, None) => Verdict::new(
-            &claim.object,
-            Reason::UnknownDomain,
-            format!("no MailDomain declares {}: create one, or correct the address", key.domain()),
-        ),
+        (_, None) => Verdict::new(&claim.object, Reason::UnknownDomain, no_holder(index, key.domain())),
         (Kind::Domain, _) => domain::unserved(index, &claim.object).unwrap_or_else(|| synced(&claim.object)),
         (_, Some((holder, _))) => domain::unserved(index, holder).map_or_else(
             || synced(&claim.object),
@@ -144,6 +147,26 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
         ),
     };
     claims(index, key).iter().filter(|claim| speaks_for(claim, key)).map(waiting).collect()
+}
+
+fn no_holder(index: &Index, domain: &str) -> String {
+    match index.unreadable_holder(domain) {
+        None => format!("no MailDomain declares {domain}: create one, or correct the address"),
+        Some(unreadable) => format!(
+            "no MailDomain that can be read declares {domain}; MailDomain {unreadable} can't be read, the operator's log says why"
+        ),
+    }
+}
+
+/// What an object is told that names a `MailServer` which isn't known; `remedy`: what else may be done than to create it.
+fn no_server(index: &Index, server: &ObjectName, remedy: &str) -> String {
+    if index.is_unreadable_server(server) {
+        format!(
+            "MailServer {server} can't be read, the operator's log says why: until then its rows stay as they are"
+        )
+    } else {
+        format!("MailServer {server} does not exist: create it, or {remedy}")
+    }
 }
 
 fn claims<'a>(index: &'a Index, key: &Key) -> &'a [Claim] {

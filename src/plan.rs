@@ -159,7 +159,7 @@ struct KeyPlanner<'a> {
 
 impl KeyPlanner<'_> {
     fn run(&mut self, desired: &mut Desired) {
-        if self.belongs_to_unreadable() {
+        if desired.unknown || self.belongs_to_unreadable() {
             return;
         }
         if desired.kept.as_deref().is_some_and(|uid| self.is_all_of(uid)) {

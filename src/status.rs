@@ -272,8 +272,7 @@ impl WantedStatus {
         match verdict.object.kind {
             Kind::Domain => {
                 let row = index.domain(name)?;
-                let (mailboxes, aliases) =
-                    index.entry(row.domain.as_str()).map(crate::index::DomainEntry::counts)?;
+                let (mailboxes, aliases) = index.counts(row.domain.as_str());
                 let quota = index.allotment(row.domain.as_str()).map(|allotment| allotment.quota);
                 let fields = Fields::Domain { mailboxes, aliases, quota, limits: row.limits };
                 Some(Self::new(&row.meta, verdict, fields))

@@ -367,6 +367,26 @@ fn an_object_that_cannot_be_parsed_keeps_its_rows() {
     assert_eq!(full(&restarted, &current).plan.deletes.len(), 2);
 }
 
+/// After a restart nothing is known of it, not even which domain it declares.
+#[test]
+fn a_domain_that_cannot_be_parsed_costs_its_addresses_nothing() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, &json!({}));
+    world.domain(
+        "mail",
+        "delta",
+        1,
+        json!({"serverRef": {"name": "myhost"}, "domain": "delta.example.org", "aliasOf": "alpha.example.org"}),
+    );
+    sync(&world, &mut current);
+    let alpha = ObjectId { kind: Kind::Domain, name: ObjectName::new("mail", "alpha") };
+    world.index.remove(&alpha);
+    world.index.apply_unreadable(alpha.clone(), "mail-alpha".into());
+    assert!(full(&world, &current).plan.is_empty());
+    world.index.remove(&alpha);
+    assert_eq!(full(&world, &current).plan.deletes.len(), 4, "alpha, alfred's two and the alias domain");
+}
+
 #[test]
 fn a_row_of_another_cluster_is_never_touched() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());

@@ -214,7 +214,7 @@ impl Passes<'_> {
             drift: index.server(self.server).map(|row| row.drift).unwrap_or_default(),
             absent: &self.absent,
             lacking: &self.lacking,
-            is_served: &|id| index.server_names().iter().any(|name| self.context.server_id(name) == id),
+            is_served: &|id| index.existing_servers().iter().any(|name| self.context.server_id(name) == id),
             is_unreadable: &|uid| index.is_unreadable(uid),
             held: self.held.as_ref().map_or(&none, |held| &held.keys),
             passwords,
