@@ -201,7 +201,11 @@ impl Index {
             return;
         }
         let rerouted = self.mailboxes.get(&name).is_none_or(|old| !old.routes_as(&row));
-        self.forget_mailbox(&name);
+        let old = self.forget_mailbox(&name);
+        // Deleted and made anew between two lists, it may have another address.
+        if let Some(old) = old.filter(|old| old.address != row.address) {
+            self.mark_ways_to(&old.address);
+        }
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);

@@ -22,6 +22,25 @@ fn an_event_touches_the_address_and_the_counts_of_its_domain() {
     assert!(world.index.take_work(&myhost()).is_empty());
 }
 
+/// As when it was deleted and made anew while nobody watched.
+#[test]
+fn a_mailbox_with_another_address_touches_what_leads_to_the_one_before() {
+    let mut world = World::with_alpha();
+    world.mailbox("mail", "bob", 2, json!({"address": "bob@alpha.example.org"}));
+    world.alias(
+        "mail",
+        "info",
+        2,
+        json!({"address": "info@alpha.example.org", "goto": ["bob@alpha.example.org"]}),
+    );
+    world.index.take_work(&myhost());
+    world.mailbox("mail", "bob", 3, json!({"address": "bill@alpha.example.org"}));
+    assert_eq!(
+        work(&mut world),
+        ["bill@alpha.example.org", "bob@alpha.example.org", "info@alpha.example.org"]
+    );
+}
+
 #[test]
 fn an_event_that_only_brings_a_status_touches_nothing() {
     let mut world = World::with_alpha();
