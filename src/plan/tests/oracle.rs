@@ -9,6 +9,10 @@ use crate::object::ObjectName;
 
 pub(super) type Declared<'a> = (&'a ObjectId, &'a Object);
 
+fn server_named_by(object: &Object) -> ObjectName {
+    ObjectName::new("mail", object.spec["serverRef"]["name"].as_str().unwrap())
+}
+
 impl Model {
     fn of_kind(&self, kind: Kind, field: &str, value: &str) -> impl Iterator<Item = Declared<'_>> {
         self.objects.iter().filter(move |(id, object)| id.kind == kind && object.spec[field] == value)
@@ -25,12 +29,8 @@ impl Model {
             }
     }
 
-    fn server_named_by(&self, object: &Object) -> ObjectName {
-        ObjectName::new("mail", object.spec["serverRef"]["name"].as_str().unwrap())
-    }
-
     fn is_admitted_by_server(&self, (id, object): Declared<'_>) -> bool {
-        let name = self.server_named_by(object);
+        let name = server_named_by(object);
         let server = self.servers.get(&name);
         server
             .is_some_and(|spec| self.admits(&spec["allowedNamespaces"], &name.namespace, &id.name.namespace))
@@ -48,7 +48,7 @@ impl Model {
     pub(super) fn serves(&self, server: &ObjectName, key: &Key) -> bool {
         match key {
             Key::Admin(_) => self.servers.contains_key(server),
-            _ => self.holder(key.domain()).is_some_and(|(_, holder)| self.server_named_by(holder) == *server),
+            _ => self.holder(key.domain()).is_some_and(|(_, holder)| server_named_by(holder) == *server),
         }
     }
 
@@ -60,7 +60,7 @@ impl Model {
         if let Key::Admin(username) = key {
             let claims = self.of_kind(Kind::Admin, "username", username.as_str());
             let may_have = |(id, object): &Declared<'_>| {
-                self.server_named_by(object) == *server
+                server_named_by(object) == *server
                     && self.is_admitted_by_server((*id, *object))
                     && (object.spec["superAdmin"] != true || *id.name.namespace == *server.namespace)
             };

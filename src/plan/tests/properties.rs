@@ -16,7 +16,9 @@ const EVERYTHING: Scope = Scope { remains: true, both_servers_admins: true };
 
 fn index_after(steps: &[Step]) -> Index {
     let mut index = Index::default();
-    steps.iter().for_each(|step| tell(&mut index, step));
+    for step in steps {
+        tell(&mut index, step);
+    }
     index
 }
 

@@ -101,7 +101,9 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn after<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Self {
         let mut model = Self::default();
-        steps.into_iter().for_each(|step| model.take(step));
+        for step in steps {
+            model.take(step);
+        }
         model
     }
 

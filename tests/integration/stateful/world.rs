@@ -201,7 +201,9 @@ impl Declared {
         let mut index = Index::default();
         let spec = serde_json::from_value(json!({"hostname": "myhost.example.org"})).unwrap();
         index.apply_server(&server(), (&MailServer::new("myhost", spec)).into());
-        self.0.values().for_each(|object| object.declare(&mut index));
+        for object in self.0.values() {
+            object.declare(&mut index);
+        }
         index
     }
 
