@@ -72,6 +72,12 @@ impl Verdict {
         Self { object: object.clone(), reason, message: message.into(), warning: None, maildir: None }
     }
 
+    /// Whether all is well, and nothing is to be said beside it.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.reason == Reason::Synced && self.warning.is_none()
+    }
+
     /// The same verdict with a warning, if there is one.
     #[must_use]
     pub fn with_warning(self, warning: Option<Warning>) -> Self {
@@ -88,13 +94,24 @@ pub struct Desired {
     pub verdicts: Vec<Verdict>,
     /// uid of an object that can't have what it declares now: rows that it owns stay as they are.
     pub kept: Option<Box<str>>,
-    /// Whether the server doesn't serve the key's domain.
-    pub unserved: bool,
-    /// Whether the server doesn't serve the key's domain, and it is declared all the same: the rows of objects that are
-    /// still there sleep until it is served.
-    pub waits: bool,
+    /// Whether the server serves the key's domain.
+    pub serving: Serving,
     /// Whether the domain has a catch-all, which gets the mail of an address whose alias is switched off.
     pub has_catch_all: bool,
+    /// It can't be known now, since an object that may decide it can't be parsed: the rows stay as they are.
+    pub unknown: bool,
+}
+
+/// Whether a server serves a key's domain.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Serving {
+    /// It does; of an admin's key, it is there.
+    #[default]
+    Served,
+    /// It doesn't, and the key is declared all the same: the rows of objects that are still there sleep until it is served.
+    Waiting,
+    /// It doesn't, and nothing declares the key.
+    Undeclared,
 }
 
 /// What should be under `key`, and nothing for a key that another server serves.
@@ -107,8 +124,17 @@ pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
             let has_catch_all = winner(index, &Key::Address(address.catch_all())).is_some();
             Desired { has_catch_all, ..served_address(index, row, key, address, has_catch_all) }
         }
-        _ => Desired { unserved: true, waits: !index.claims_on(key).is_empty(), ..Desired::default() },
+        _ => Desired {
+            serving: if index.claims_on(key).is_empty() { Serving::Undeclared } else { Serving::Waiting },
+            unknown: is_unknown(index, key.domain()),
+            ..Desired::default()
+        },
     }
+}
+
+/// Whether the `MailDomain` that holds a domain may be one that can't be parsed.
+fn is_unknown(index: &Index, domain: &str) -> bool {
+    index.unreadable_holder(domain).is_some()
 }
 
 fn serves(index: &Index, server: &ObjectName, key: &Key) -> bool {
@@ -138,11 +164,7 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
         return Vec::new();
     }
     let waiting = |claim: &Claim| match (claim.object.kind, index.holder(key.domain())) {
-        (_, None) => Verdict::new(
-            &claim.object,
-            Reason::UnknownDomain,
-            format!("no MailDomain declares {}: create one, or correct the address", key.domain()),
-        ),
+        (_, None) => Verdict::new(&claim.object, Reason::UnknownDomain, no_holder(index, key.domain())),
         (Kind::Domain, _) => domain::unserved(index, &claim.object).unwrap_or_else(|| synced(&claim.object)),
         (_, Some((holder, _))) => domain::unserved(index, holder).map_or_else(
             || synced(&claim.object),
@@ -150,6 +172,26 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
         ),
     };
     index.claims_on(key).iter().filter(|claim| speaks_for(claim, key)).map(waiting).collect()
+}
+
+fn no_holder(index: &Index, domain: &str) -> String {
+    match index.unreadable_holder(domain) {
+        None => format!("no MailDomain declares {domain}: create one, or correct the address"),
+        Some(unreadable) => format!(
+            "no MailDomain that can be read declares {domain}; MailDomain {unreadable} can't be read, the operator's log says why"
+        ),
+    }
+}
+
+/// What an object is told that names a `MailServer` which isn't known; `remedy`: what else may be done than to create it.
+fn no_server(index: &Index, server: &ObjectName, remedy: &str) -> String {
+    if index.is_unreadable_server(server) {
+        format!(
+            "MailServer {server} can't be read, the operator's log says why: until then its rows stay as they are"
+        )
+    } else {
+        format!("MailServer {server} does not exist: create it, or {remedy}")
+    }
 }
 
 /// A `MailDomain` is judged under its domain, not under its catch-all's key.

@@ -18,7 +18,7 @@ pub use log::LogRow;
 
 use crate::api::mail_server::{Drift, ExistingRows};
 use crate::api::{DeletionPolicy, Reason};
-use crate::desired::{Desired, PasswordWant, Verdict, Want, Warning};
+use crate::desired::{Desired, PasswordWant, Serving, Verdict, Want, Warning};
 use crate::index::Key;
 use crate::index::rows::PasswordSource;
 use crate::scheme::weakness;
@@ -189,7 +189,10 @@ struct KeyPlanner<'a> {
 
 impl KeyPlanner<'_> {
     fn run(&mut self, desired: &mut Desired) {
-        if self.belongs_to_unreadable() || (desired.waits && (self.terms.is_taken_over)(self.key)) {
+        if desired.unknown
+            || self.belongs_to_unreadable()
+            || (desired.serving == Serving::Waiting && (self.terms.is_taken_over)(self.key))
+        {
             return;
         }
         if desired.kept.as_deref().is_some_and(|uid| self.is_all_of(uid)) {

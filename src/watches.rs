@@ -228,6 +228,7 @@ impl Sink<Guarded<MailServer>> for Servers {
             Ok(server) => index.apply_server(&name, ServerRow::from(&server)),
             Err(invalid) => {
                 tracing::warn!(%name, error = %invalid.error, "MailServer can't be parsed, its last readable form counts");
+                index.apply_unreadable_server(&name);
             }
         }
     }
@@ -237,7 +238,7 @@ impl Sink<Guarded<MailServer>> for Servers {
     }
 
     fn names(&self, index: &Index) -> Vec<ObjectName> {
-        index.server_names()
+        index.existing_servers().into_iter().collect()
     }
 }
 

@@ -141,10 +141,10 @@ pub struct MailDomainStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
-    /// Mailboxes declared in this domain.
+    /// Mailboxes of this domain that have their address and fit into the limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mailboxes: Option<i64>,
-    /// Aliases declared in this domain, a catch-all included.
+    /// Aliases of this domain that have their address and fit into the limits, a catch-all included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aliases: Option<i64>,
     /// Sum of the quotas of the mailboxes that fit into the limits, in bytes; only where there are limits.

@@ -5,7 +5,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use super::{Desired, Verdict, Want, conflict, named, password_want};
+use super::{Desired, Verdict, Want, conflict, named, no_server, password_want};
 use crate::api::{Address, DomainName, Reason};
 use crate::index::rows::{AdminRow, ObjectId};
 use crate::index::{Claim, Index, Key};
@@ -17,7 +17,7 @@ pub(super) fn unserved(index: &Index, username: &Address) -> Vec<Verdict> {
     let refused = |(claim, row): (&Claim, &AdminRow)| {
         let (object, server) = (&claim.object, &row.server);
         if index.server(server).is_none() {
-            let message = format!("MailServer {server} does not exist: create it, or correct serverRef");
+            let message = no_server(index, server, "correct serverRef");
             return Some(Verdict::new(object, Reason::UnknownServer, message));
         }
         let message = format!(

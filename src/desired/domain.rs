@@ -1,7 +1,8 @@
 //! What should stand under a domain: its row, and the row that makes it an alias of another.
 
 use super::{
-    Desired, Verdict, Want, Warning, conflict, limit_exceeded, named, owner, routed, synced, winner,
+    Desired, Verdict, Want, Warning, conflict, is_unknown, limit_exceeded, named, no_server, owner, routed,
+    synced, winner,
 };
 use crate::api::limits::megabytes;
 use crate::api::{DomainName, Reason};
@@ -15,8 +16,7 @@ pub(super) fn unserved(index: &Index, domain: &ObjectId) -> Option<Verdict> {
     let row = index.domain(&domain.name)?;
     let server = &row.server;
     if index.server(server).is_none() {
-        let message =
-            format!("MailServer {server} does not exist: create it, or correct serverRef of the MailDomain");
+        let message = no_server(index, server, "correct serverRef of the MailDomain");
         return Some(Verdict::new(domain, Reason::UnknownServer, message));
     }
     let message = format!(
@@ -55,6 +55,7 @@ pub(super) fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
         named,
     };
     let active = named([(SharedColumn::Active, row.names_active)]);
+    let unknown = row.alias_of.as_ref().is_some_and(|target| is_unknown(index, target.as_str()));
     let alias_domain = alias_of.and_then(Result::ok).map(Row::AliasDomain);
     Desired {
         wants: std::iter::once(want(domain_row(row), domain_columns(row)))
@@ -62,6 +63,7 @@ pub(super) fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
             .chain(owner::domain_row(server, row).map(|id| want(Row::Id(id), Vec::new())))
             .collect(),
         verdicts: index.claims_on(key).iter().map(verdict).collect(),
+        unknown,
         ..Desired::default()
     }
 }

@@ -179,6 +179,49 @@ fn a_squatter_whom_the_server_does_not_admit_keeps_nobody_out() {
     );
 }
 
+#[test]
+fn what_cannot_be_read_is_told_as_that_and_nothing_is_known_of_its_rows() {
+    let mut world = World::default();
+    let server = myhost();
+    world.index.apply_unreadable_server(&server);
+    world.domain("mail", "alpha", 1, json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"}));
+    world.admin("mail", "boss", 1, json!({"serverRef": {"name": "myhost"}, "username": "boss@nowhere.org"}));
+    for key in
+        [Key::from_row("alpha.example.org").unwrap(), Key::Admin(Address::parse("boss@nowhere.org").unwrap())]
+    {
+        let told = unserved(&world.index, &key).remove(0);
+        assert_eq!(told.reason, Reason::UnknownServer);
+        assert!(told.message.contains("MailServer mail/myhost can't be read"), "{}", told.message);
+    }
+    world.index.take_unserved();
+    world.index.remove_server(&server);
+    let keys = world.index.take_unserved();
+    let key = keys.first().unwrap();
+    assert!(unserved(&world.index, key)[0].message.contains("does not exist: create it"), "gone");
+
+    let mut world = World::default();
+    world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
+    world.mailbox("mail", "x", 2, json!({"address": "x@alpha.example.org"}));
+    alias_domain(&mut world, "delta.example.org", "alpha.example.org");
+    let unknown = |world: &World, key: &str| under(world, key).unknown;
+    assert!(!unknown(&world, "x@alpha.example.org"));
+    let alpha = ObjectId { kind: Kind::Domain, name: ObjectName::new("mail", "alpha") };
+    world.index.take_unserved();
+    world.index.apply_unreadable(alpha.clone(), "7".into());
+    for key in ["alpha.example.org", "x@alpha.example.org", "delta.example.org"] {
+        assert!(unknown(&world, key), "{key}");
+    }
+    assert!(!unknown(&world, "y@delta.example.org"), "its domain is known");
+    let key = Key::from_row("x@alpha.example.org").unwrap();
+    assert!(world.index.take_unserved().contains(&key));
+    let told = unserved(&world.index, &key).remove(0);
+    assert_eq!(told.reason, Reason::UnknownDomain);
+    assert!(told.message.contains("MailDomain mail/alpha can't be read"), "{}", told.message);
+    world.domain("mail", "alpha", 1, json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"}));
+    world.index.apply_unreadable(alpha, "7".into());
+    assert!(!unknown(&world, "y@nowhere.example.org"), "its last readable row tells which domain is its own");
+}
+
 fn alias_domain(world: &mut World, domain: &str, target: &str) {
     let spec = json!({"serverRef": {"name": "myhost"}, "domain": domain, "aliasOf": target});
     world.domain("mail", domain, 3, spec);
@@ -249,6 +292,28 @@ fn the_youngest_objects_are_over_a_limit() {
         mailbox_with_quota(&mut world, "a", 4, 200);
         limited(&mut world, &limits);
         assert_eq!(over(&world), expected, "{limits}");
+    }
+}
+
+/// It may have a row from before, which stays: were its share given to others, the tables would hold more than the limit.
+#[test]
+fn what_an_object_over_a_quota_may_still_hold_is_given_to_nobody_younger() {
+    for (limits, asks, expected) in [
+        (json!({"totalQuota": 500}), json!(600), vec!["a", "b", "c"]),
+        (json!({"totalQuota": 500}), Value::Null, vec!["a", "b", "c"]),
+        (json!({"totalQuota": 500, "mailboxQuota": 200}), json!(600), vec!["a", "c"]),
+        (json!({"totalQuota": 500, "mailboxQuota": 200}), Value::Null, vec!["a", "c"]),
+        (json!({"mailboxes": 2, "mailboxQuota": 300}), json!(600), vec!["a", "c"]),
+        (json!({"mailboxes": 3, "mailboxQuota": 300}), json!(600), vec!["a"]),
+    ] {
+        let mut world = World::with_alpha();
+        world.mailbox("mail", "a", 2, json!({"address": "a@alpha.example.org", "quota": asks}));
+        mailbox_with_quota(&mut world, "b", 3, 200);
+        mailbox_with_quota(&mut world, "c", 4, 200);
+        limited(&mut world, &limits);
+        assert_eq!(over(&world), expected, "{limits} {asks}");
+        let used = world.index.allotment("alpha.example.org").unwrap().quota;
+        assert_eq!(used, 200 * i64::try_from(3 - expected.len()).unwrap(), "what fits is used");
     }
 }
 

@@ -60,7 +60,7 @@ fn secret_of(name: &ObjectName, row: &AdminRow) -> Option<ObjectName> {
 impl Index {
     /// A `MailAdmin` appeared or changed.
     pub fn apply_admin(&mut self, name: ObjectName, row: AdminRow) {
-        self.unreadable.remove(&ObjectId { kind: Kind::Admin, name: name.clone() });
+        self.now_readable(&ObjectId { kind: Kind::Admin, name: name.clone() });
         if self.admins.rows.get_mut(&name).is_some_and(|old| old.changes_in_status_only(&row)) {
             return;
         }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::key::Key;
 use super::limits::Allotment;
-use super::rows::ObjectId;
+use super::rows::{Kind, ObjectId};
 use crate::api::{AliasAddress, DomainName};
 
 /// An object that declares a domain or an address. Ordered by age, then by kind and name.
@@ -22,7 +22,8 @@ pub struct Claim {
 pub struct DomainEntry {
     domain: Vec<Claim>,
     addresses: BTreeMap<Box<str>, Vec<Claim>>,
-    mailboxes: u32,
+    /// Mailboxes and aliases that get their address, counted when they are first asked for and kept up from then on.
+    winners: OnceLock<(u32, u32)>,
     /// Worked out when it is first asked for: only domains with limits cost the time and the memory.
     allotment: OnceLock<Allotment>,
     /// The allotment before the changes that nobody has looked at yet.
@@ -42,13 +43,6 @@ impl DomainEntry {
         self.addresses.get(local_part).map_or(&[], Vec::as_slice)
     }
 
-    /// Addresses with a mailbox that claims them, and addresses claimed by aliases only.
-    #[must_use]
-    pub fn counts(&self) -> (u32, u32) {
-        let addresses = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
-        (self.mailboxes, addresses.saturating_sub(self.mailboxes))
-    }
-
     /// The keys of the domain, its catch-all and its addresses, in order.
     pub fn keys<'a>(&'a self, domain: &'a str) -> Vec<Key> {
         let mut keys = Vec::with_capacity(self.addresses.len() + 1);
@@ -62,6 +56,29 @@ impl DomainEntry {
     /// Claims on each address.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &[Claim]> {
         self.addresses.values().map(Vec::as_slice)
+    }
+
+    pub(super) fn winners(&self, count: impl FnOnce() -> (u32, u32)) -> (u32, u32) {
+        *self.winners.get_or_init(count)
+    }
+
+    pub(super) fn counts_winners(&self) -> bool {
+        self.winners.get().is_some()
+    }
+
+    /// An address went from one kind of object to another; `None`: to or from nobody.
+    pub(super) fn recount(&mut self, before: Option<Kind>, after: Option<Kind>) {
+        let Some((mailboxes, aliases)) = self.winners.get_mut() else { return };
+        match before {
+            Some(Kind::Mailbox) => *mailboxes -= 1,
+            Some(_) => *aliases -= 1,
+            None => {}
+        }
+        match after {
+            Some(Kind::Mailbox) => *mailboxes += 1,
+            Some(_) => *aliases += 1,
+            None => {}
+        }
     }
 
     pub(super) fn allotment(&self, allot: impl FnOnce() -> Allotment) -> &Allotment {
@@ -80,8 +97,9 @@ impl DomainEntry {
         self.allotment_before.take()
     }
 
-    /// All keys of the domain are looked at anyway.
-    pub(super) fn forget_allotment(&mut self) {
+    /// Others may have the addresses now, and all keys of the domain are looked at anyway.
+    pub(super) fn forget_winners(&mut self) {
+        self.winners.take();
         self.allotment.take();
         self.allotment_before = None;
     }
@@ -99,25 +117,16 @@ impl DomainEntry {
     }
 
     pub(super) fn add(&mut self, local_part: &str, claim: Claim) {
-        let claims = self.addresses.entry(local_part.into()).or_default();
-        let before = has_mailbox(claims);
-        insert(claims, claim);
-        self.mailboxes += u32::from(!before && has_mailbox(claims));
+        insert(self.addresses.entry(local_part.into()).or_default(), claim);
     }
 
     pub(super) fn remove(&mut self, local_part: &str, object: &ObjectId) {
         let Some(claims) = self.addresses.get_mut(local_part) else { return };
-        let before = has_mailbox(claims);
         claims.retain(|claim| claim.object != *object);
-        self.mailboxes -= u32::from(before && !has_mailbox(claims));
         if claims.is_empty() {
             self.addresses.remove(local_part);
         }
     }
-}
-
-fn has_mailbox(claims: &[Claim]) -> bool {
-    claims.iter().any(|claim| claim.object.kind == super::rows::Kind::Mailbox)
 }
 
 fn insert(claims: &mut Vec<Claim>, claim: Claim) {

@@ -25,9 +25,13 @@ impl std::fmt::Display for Exceeded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Mailboxes(-1) => write!(f, "the domain may have no mailboxes"),
-            Self::Mailboxes(limit) => write!(f, "the domain may have {limit} mailboxes, and has them"),
+            Self::Mailboxes(limit) => {
+                write!(f, "the domain may have {limit} mailboxes, and older ones take them")
+            }
             Self::Aliases(-1) => write!(f, "the domain may have no aliases"),
-            Self::Aliases(limit) => write!(f, "the domain may have {limit} aliases, and has them"),
+            Self::Aliases(limit) => {
+                write!(f, "the domain may have {limit} aliases, and older ones take them")
+            }
             Self::NoQuota => write!(f, "mailboxes of the domain need a quota: write one"),
             Self::MailboxQuota(limit) => {
                 write!(f, "a mailbox of the domain may have a quota of {limit} bytes")
@@ -49,6 +53,8 @@ pub struct Allotment {
     pub over: BTreeMap<ObjectId, Exceeded>,
     /// Sum of the quotas of the mailboxes that fit, in bytes.
     pub quota: i64,
+    /// Mailboxes and aliases that fit.
+    pub fitting: (u32, u32),
 }
 
 impl Allotment {
@@ -61,29 +67,48 @@ impl Allotment {
     }
 }
 
-/// Who of the winners in a domain fits into `limits`.
+/// Who of the winners in a domain fits into `limits`. One that is over a quota may have a row from before, which stays:
+/// its place is nobody else's, nor is as much of `totalQuota` as that row may hold.
 pub(super) fn allot(index: &Index, domain: &str, entry: &DomainEntry, limits: Limits) -> Allotment {
-    let winners = entry.addresses().filter_map(|claims| index.winner_among(domain, claims));
+    let Some(holder) = index.holder(domain) else { return Allotment::default() };
+    // At each pass that changes a limited domain this goes over all of it.
+    let winners =
+        entry.addresses().filter_map(|claims| claims.iter().find(|claim| index.may_have(claim, holder)));
     let (mut mailboxes, mut aliases): (Vec<&Claim>, Vec<&Claim>) =
         winners.partition(|claim| claim.object.kind == Kind::Mailbox);
     mailboxes.sort_unstable();
     aliases.sort_unstable();
     let mut allotment = Allotment::default();
-    let mut fitting = 0;
+    let (mut places, mut taken) = (0, 0_i64);
     for claim in mailboxes {
         let quota = index.mailbox(&claim.object.name).and_then(|row| row.quota).unwrap_or_default();
-        if let Some(exceeded) = exceeded(limits, fitting, allotment.quota, quota) {
-            allotment.over.insert(claim.object.clone(), exceeded);
-        } else {
-            fitting += 1;
-            allotment.quota = allotment.quota.saturating_add(quota);
+        match exceeded(limits, places, taken, quota) {
+            None => {
+                (places, taken) = (places + 1, taken.saturating_add(quota));
+                allotment.fitting.0 += 1;
+                allotment.quota = allotment.quota.saturating_add(quota);
+            }
+            Some(exceeded) => {
+                if !matches!(exceeded, Exceeded::Mailboxes(_)) {
+                    (places, taken) = (places + 1, taken.saturating_add(reserved(limits, taken, quota)));
+                }
+                allotment.over.insert(claim.object.clone(), exceeded);
+            }
         }
     }
     let limit = limits.aliases.unwrap_or_default();
+    allotment.fitting.1 = u32::try_from(aliases.len().min(allowance(limit))).unwrap_or(u32::MAX);
     for claim in aliases.into_iter().skip(allowance(limit)) {
         allotment.over.insert(claim.object.clone(), Exceeded::Aliases(limit));
     }
     allotment
+}
+
+/// What a mailbox that asks for `quota` (0: for no limit) may hold of `totalQuota` when `taken` of it is others'.
+fn reserved(limits: Limits, taken: i64, quota: i64) -> i64 {
+    let [each, total] = [limits.mailbox_quota, limits.total_quota].map(|limit| limit.unwrap_or_default().0);
+    let bounds = [quota, each].into_iter().filter(|bound| *bound > 0);
+    bounds.chain([total.saturating_sub(taken).max(0)]).min().unwrap_or_default()
 }
 
 /// `PostfixAdmin`'s counts: 0 is no limit, less is none at all.

@@ -21,20 +21,8 @@ impl Index {
             Kind::Alias => self.aliases.keys().cloned().collect(),
             Kind::Admin => self.admins.rows.keys().cloned().collect(),
         };
-        names.extend(self.unreadable.keys().filter(|id| id.kind == kind).map(|id| id.name.clone()));
+        names.extend(self.unreadable.of_kind(kind).cloned());
         names
-    }
-
-    /// Whether an object with this uid exists and can't be parsed.
-    #[must_use]
-    pub fn is_unreadable(&self, uid: &str) -> bool {
-        !self.unreadable.is_empty() && self.unreadable.values().any(|unreadable| **unreadable == *uid)
-    }
-
-    /// Whether any object exists that can't be parsed.
-    #[must_use]
-    pub fn has_unreadable(&self) -> bool {
-        !self.unreadable.is_empty()
     }
 
     /// The names of all known Secrets.
@@ -49,7 +37,7 @@ impl Index {
         self.secret_versions.get(name).map(AsRef::as_ref)
     }
 
-    /// The names of all known servers.
+    /// The names of all servers of which something readable is known.
     #[must_use]
     pub fn server_names(&self) -> Vec<ObjectName> {
         self.servers.keys().cloned().collect()
@@ -182,6 +170,20 @@ impl Index {
         let (_, row) = self.holder(domain)?;
         let (entry, limits) = self.entry(domain).zip(row.limits)?;
         Some(entry.allotment(|| limits::allot(self, domain, entry, limits)))
+    }
+
+    /// Mailboxes and aliases of a domain: the addresses that somebody gets, as far as they fit into the domain's limits.
+    #[must_use]
+    pub fn counts(&self, domain: &str) -> (u32, u32) {
+        let Some(entry) = self.entry(domain) else { return (0, 0) };
+        let count = || {
+            let winners = entry.addresses().filter_map(|claims| self.winner_among(domain, claims));
+            winners.fold((0, 0), |(mailboxes, aliases), winner| match winner.object.kind {
+                Kind::Mailbox => (mailboxes + 1, aliases),
+                _ => (mailboxes, aliases + 1),
+            })
+        };
+        self.allotment(domain).map_or_else(|| entry.winners(count), |allotment| allotment.fitting)
     }
 
     /// Who gets an address that is claimed so: the oldest from a namespace that the holder of the domain admits.

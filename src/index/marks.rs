@@ -120,7 +120,7 @@ impl Index {
         self.mark_admins_of(domain);
         self.mark_ways_into(domain);
         let Some(entry) = self.by_domain.get_mut(domain) else { return };
-        entry.forget_allotment();
+        entry.forget_winners();
         for key in entry.keys(domain) {
             self.mark(key);
         }

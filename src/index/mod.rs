@@ -15,6 +15,7 @@ mod namespaces;
 pub mod rows;
 pub mod stored_as;
 mod targets;
+mod unreadable;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,12 +29,13 @@ use rows::{AliasRow, DomainRow, Kind, MailboxRow, ObjectId, Row, ServerRow};
 
 pub use work::Work;
 
-use crate::api::DomainName;
+use crate::api::{Address, DomainName};
 use crate::object::ObjectName;
 use admins::Admins;
 use multimap::Multimap;
 use namespaces::Namespaces;
 use targets::Targets;
+use unreadable::Unreadable;
 
 /// Everything that is declared.
 #[derive(Debug, Default)]
@@ -55,7 +57,7 @@ pub struct Index {
     guarded: Multimap<Key, ObjectName>,
     /// Grows with each change of what a server's configuration depends on.
     needs: HashMap<ObjectName, u64>,
-    unreadable: HashMap<ObjectId, Box<str>>,
+    unreadable: Unreadable,
     secret_versions: HashMap<ObjectName, Box<str>>,
     /// The objects that refer to a Secret, with the key that each works on.
     secret_users: Multimap<ObjectName, (Key, ObjectName)>,
@@ -81,6 +83,7 @@ impl Index {
         self.servers.insert(name.clone(), row);
         self.follow_delimiters();
         self.work_of(name.clone()).all = true;
+        self.unreadable.remove_server(name);
         if admits_others {
             self.mark_all_naming(name);
         }
@@ -88,6 +91,9 @@ impl Index {
 
     /// A `MailServer` is gone; its domains wait for another of that name.
     pub fn remove_server(&mut self, name: &ObjectName) {
+        if self.unreadable.remove_server(name) {
+            self.mark_all_naming(name);
+        }
         if self.servers.contains_key(name) {
             self.mark_all_naming(name);
             self.servers.remove(name);
@@ -132,7 +138,7 @@ impl Index {
     /// A `MailDomain` appeared or changed.
     pub fn apply_domain(&mut self, name: ObjectName, row: DomainRow) {
         let id = ObjectId { kind: Kind::Domain, name: name.clone() };
-        self.unreadable.remove(&id);
+        self.now_readable(&id);
         if self.domains.get_mut(&name).is_some_and(|old| old.changes_in_status_only(&row)) {
             return;
         }
@@ -198,12 +204,16 @@ impl Index {
     /// A `Mailbox` appeared or changed.
     pub fn apply_mailbox(&mut self, name: ObjectName, row: MailboxRow) {
         let id = ObjectId { kind: Kind::Mailbox, name: name.clone() };
-        self.unreadable.remove(&id);
+        self.now_readable(&id);
         if self.mailboxes.get_mut(&name).is_some_and(|old| old.changes_in_status_only(&row)) {
             return;
         }
         let rerouted = self.mailboxes.get(&name).is_none_or(|old| !old.routes_as(&row));
-        self.forget_mailbox(&name);
+        let old = self.forget_mailbox(&name);
+        // Deleted and made anew between two lists, it may have another address.
+        if let Some(old) = old.filter(|old| old.address != row.address) {
+            self.mark_ways_to(&old.address);
+        }
         let key = Key::Address(row.address.clone());
         if let Some(source) = &row.password {
             let secret = ObjectName::new(&name.namespace, &source.reference().name);
@@ -250,7 +260,7 @@ impl Index {
     /// A `MailAlias` appeared or changed.
     pub fn apply_alias(&mut self, name: ObjectName, row: AliasRow) {
         let id = ObjectId { kind: Kind::Alias, name: name.clone() };
-        self.unreadable.remove(&id);
+        self.now_readable(&id);
         if self.aliases.get_mut(&name).is_some_and(|old| old.changes_in_status_only(&row)) {
             return;
         }
@@ -278,19 +288,32 @@ impl Index {
         self.disclaim(&row.address, &ObjectId { kind: Kind::Alias, name: name.clone() });
     }
 
-    fn claim(&mut self, address: &crate::api::Address, claim: Claim) {
-        self.by_domain.entry(address.domain().into()).or_default().add(address.local_part(), claim);
+    fn claim(&mut self, address: &Address, claim: Claim) {
+        self.by_domain.entry(address.domain().into()).or_default();
+        self.change_claims(address, |entry| entry.add(address.local_part(), claim));
+    }
+
+    fn disclaim(&mut self, address: &Address, object: &ObjectId) {
+        self.change_claims(address, |entry| entry.remove(address.local_part(), object));
+        self.drop_empty_entry(address.domain());
+    }
+
+    fn change_claims(&mut self, address: &Address, change: impl FnOnce(&mut DomainEntry)) {
+        let before = self.counted_as(address);
+        self.by_domain.get_mut(address.domain()).map(change);
+        let after = self.counted_as(address);
+        if let Some(entry) = self.by_domain.get_mut(address.domain()) {
+            entry.recount(before, after);
+        }
         self.touch_limits(address.domain());
         self.mark_counts(address);
     }
 
-    fn disclaim(&mut self, address: &crate::api::Address, object: &ObjectId) {
-        if let Some(entry) = self.by_domain.get_mut(address.domain()) {
-            entry.remove(address.local_part(), object);
-        }
-        self.touch_limits(address.domain());
-        self.mark_counts(address);
-        self.drop_empty_entry(address.domain());
+    /// The kind of object that gets an address, where somebody counts them.
+    fn counted_as(&self, address: &Address) -> Option<Kind> {
+        let entry = self.entry(address.domain()).filter(|entry| entry.counts_winners())?;
+        let winner = self.winner_among(address.domain(), entry.claims(address.local_part()))?;
+        Some(winner.object.kind)
     }
 
     fn drop_empty_entry(&mut self, domain: &str) {
@@ -299,14 +322,9 @@ impl Index {
         }
     }
 
-    /// An object exists that can't be parsed: what it owns is left alone. Its last readable row, if any, goes on counting.
-    pub fn apply_unreadable(&mut self, id: ObjectId, uid: Box<str>) {
-        self.unreadable.insert(id, uid);
-    }
-
     /// An object of any account kind is gone.
     pub fn remove(&mut self, id: &ObjectId) {
-        self.unreadable.remove(id);
+        self.now_readable(id);
         match id.kind {
             Kind::Domain => self.remove_domain(&id.name),
             Kind::Mailbox => self.remove_mailbox(&id.name),

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{World, myhost};
@@ -20,6 +20,25 @@ fn an_event_touches_the_address_and_the_counts_of_its_domain() {
     assert_eq!(work.keys, [key("alfred@alpha.example.org")].into());
     assert_eq!(work.counted, [DomainName::parse("alpha.example.org").unwrap()].into());
     assert!(world.index.take_work(&myhost()).is_empty());
+}
+
+/// As when it was deleted and made anew while nobody watched.
+#[test]
+fn a_mailbox_with_another_address_touches_what_leads_to_the_one_before() {
+    let mut world = World::with_alpha();
+    world.mailbox("mail", "bob", 2, json!({"address": "bob@alpha.example.org"}));
+    world.alias(
+        "mail",
+        "info",
+        2,
+        json!({"address": "info@alpha.example.org", "goto": ["bob@alpha.example.org"]}),
+    );
+    world.index.take_work(&myhost());
+    world.mailbox("mail", "bob", 3, json!({"address": "bill@alpha.example.org"}));
+    assert_eq!(
+        work(&mut world),
+        ["bill@alpha.example.org", "bob@alpha.example.org", "info@alpha.example.org"]
+    );
 }
 
 #[test]
@@ -103,11 +122,47 @@ fn counts_follow_what_is_declared() {
         2,
         json!({"address": "info@alpha.example.org", "goto": ["alfred@alpha.example.org"]}),
     );
-    assert_eq!(world.index.entry("alpha.example.org").unwrap().counts(), (1, 1));
+    assert_eq!(world.index.counts("alpha.example.org"), (1, 1));
     world.index.remove_mailbox(&ObjectName::new("mail", "alfred"));
-    assert_eq!(world.index.entry("alpha.example.org").unwrap().counts(), (1, 1));
+    assert_eq!(world.index.counts("alpha.example.org"), (1, 1));
     world.index.remove_mailbox(&ObjectName::new("mail", "alfred-again"));
-    assert_eq!(world.index.entry("alpha.example.org").unwrap().counts(), (0, 1));
+    assert_eq!(world.index.counts("alpha.example.org"), (0, 1));
+}
+
+/// A tenant can't use up what a domain says it holds: who gets no address or doesn't fit is not counted.
+#[test]
+fn only_those_who_get_an_address_and_fit_are_counted() {
+    let mut world = World::with_alpha();
+    let counts = |world: &World| world.index.counts("alpha.example.org");
+    world.mailbox("mail", "alfred", 3, json!({"address": "alfred@alpha.example.org"}));
+    assert_eq!(counts(&world), (1, 0));
+    world.mailbox("tenant", "bill", 1, json!({"address": "bill@alpha.example.org"}));
+    world.alias("tenant", "cid", 1, json!({"address": "cid@alpha.example.org", "goto": ["x@elsewhere.org"]}));
+    world.mailbox("tenant", "alfred", 1, json!({"address": "alfred@alpha.example.org"}));
+    assert_eq!(counts(&world), (1, 0), "strangers");
+    let alpha = |extra: Value| {
+        let mut spec = json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        spec
+    };
+    world.domain("mail", "alpha", 1, alpha(json!({"allowedNamespaces": {"from": "All"}})));
+    assert_eq!(counts(&world), (2, 1), "admitted");
+    world.alias(
+        "mail",
+        "older",
+        0,
+        json!({"address": "bill@alpha.example.org", "goto": ["x@elsewhere.org"]}),
+    );
+    assert_eq!(counts(&world), (1, 2), "an older alias has the address");
+    world.domain(
+        "mail",
+        "alpha",
+        1,
+        alpha(json!({"allowedNamespaces": {"from": "All"}, "limits": {"aliases": 1, "mailboxes": -1}})),
+    );
+    assert_eq!(counts(&world), (0, 1), "the limits");
+    world.domain("mail", "alpha", 1, alpha(json!({"catchAll": ["x@elsewhere.org"]})));
+    assert_eq!(counts(&world), (1, 2), "a catch-all is an alias");
 }
 
 /// Where nothing is disabled and no catch-all would take its mail, Postfix asks one query less for each recipient.
@@ -193,4 +248,21 @@ fn work_that_is_given_back_is_taken_again() {
     assert!(!work.is_empty() && !world.index.has_work(&myhost()));
     world.index.give_back(&myhost(), work.clone());
     assert_eq!(world.index.take_work(&myhost()), work);
+}
+
+#[test]
+fn what_may_have_waited_for_an_unreadable_object_is_looked_at_when_that_is_readable_or_gone() {
+    let domain = |name: &str| ObjectId { kind: Kind::Domain, name: ObjectName::new("mail", name) };
+    let mut world = World::with_alpha();
+    world.index.apply_unreadable(domain("beta"), "7".into());
+    world.index.apply_unreadable(domain("gamma"), "8".into());
+    world.index.apply_unreadable(domain("alpha"), "9".into());
+    world.index.take_work(&myhost());
+    world.index.remove(&domain("beta"));
+    assert!(world.index.take_work(&myhost()).all, "nobody knows which domain it held");
+    world.domain("mail", "gamma", 2, json!({"serverRef": {"name": "myhost"}, "domain": "gamma.example.org"}));
+    assert!(world.index.take_work(&myhost()).all);
+    world.index.remove(&domain("alpha"));
+    assert!(!world.index.take_work(&myhost()).all, "its domain was known");
+    assert!(!world.index.has_unreadable());
 }

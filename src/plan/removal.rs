@@ -6,7 +6,7 @@
 use super::log::{Change, LogRow};
 use super::{KeyPlanner, RowId};
 use crate::api::DeletionPolicy;
-use crate::desired::Desired;
+use crate::desired::{Desired, Serving};
 use crate::tables::{OwnerRow, Row, Table};
 
 impl KeyPlanner<'_> {
@@ -62,7 +62,7 @@ impl KeyPlanner<'_> {
             return;
         }
         match ((self.terms.declared)(owner), owner.policy) {
-            (Some(policy), _) if desired.waits && policy != DeletionPolicy::Delete => {
+            (Some(policy), _) if desired.serving == Serving::Waiting && policy != DeletionPolicy::Delete => {
                 self.put_to_sleep(row, owner, policy, desired);
                 return;
             }
@@ -75,7 +75,7 @@ impl KeyPlanner<'_> {
 
     /// The server that serves a domain looks after all that is under its keys, whichever server had it before.
     fn may_remove(&self, owner: &OwnerRow, desired: &Desired) -> bool {
-        let serves = !desired.unserved && self.key.tables() != [Table::Admin];
+        let serves = desired.serving == Serving::Served && self.key.tables() != [Table::Admin];
         owner.server == self.terms.server || (serves && self.is_of_installation(owner))
     }
 
@@ -99,7 +99,7 @@ impl KeyPlanner<'_> {
     /// that is switched off, which Postfix refuses.
     fn may_switch_off(&self, table: Table, desired: &Desired) -> bool {
         let is_identity = table == Table::Alias && self.current.rows.contains_key(&self.id(Table::Mailbox));
-        !is_identity || !(desired.has_catch_all || desired.unserved)
+        !is_identity || !(desired.has_catch_all || desired.serving != Serving::Served)
     }
 
     fn switch_off(&mut self, row: &Row) {

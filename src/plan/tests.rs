@@ -1,12 +1,17 @@
 mod admins;
+mod database;
 mod maildirs;
+mod oracle;
+mod passes;
 mod policy;
+mod properties;
+mod reached;
+mod world;
 mod worlds;
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::shared::as_mailbox;
+use super::shared::{as_mailbox, split};
 use super::*;
 use crate::desired::desired;
 use crate::index::rows::{Kind, ObjectId};
@@ -16,24 +21,9 @@ use crate::testing::{World, myhost};
 
 const SERVER: &str = "cluster/mail/myhost";
 
-/// What a database does with a plan.
+/// What a database does with a plan of [`SERVER`], which may adopt.
 fn apply(current: &mut Current, plan: &Plan) {
-    let mut put = |row: &Row| current.rows.insert((row.table(), row.key().to_owned()), row.clone());
-    for row in &plan.inserts {
-        assert_eq!(put(row), None, "an insert takes nothing over");
-    }
-    for row in &plan.updates {
-        assert!(put(row).is_some(), "an update has a row: {row:?}");
-    }
-    for id in &plan.deletes {
-        current.rows.remove(id);
-    }
-    for owner in &plan.owned {
-        current.owners.insert((owner.table, owner.key.clone()), owner.clone());
-    }
-    for id in &plan.disowned {
-        current.owners.remove(id);
-    }
+    database::carry_out(current, plan, SERVER, ExistingRows::Adopt);
 }
 
 struct Planned {
@@ -107,6 +97,14 @@ fn unmanaged_alias(address: &str, goto: &str) -> Row {
 
 fn insert(current: &mut Current, row: Row) {
     current.rows.insert((row.table(), row.key().to_owned()), row);
+}
+
+/// A server that admits a tenant by its labels.
+fn open_server() -> World {
+    let mut world = World::default();
+    let selector = json!({"from": "Selector", "selector": {"matchLabels": {"mail": "yes"}}});
+    world.server("mail", "myhost", json!({"hostname": "myhost.example.org", "allowedNamespaces": selector}));
+    world
 }
 
 fn alfred(world: &mut World, extra: &Value) {
@@ -375,6 +373,26 @@ fn an_object_that_cannot_be_parsed_keeps_its_rows() {
     assert_eq!(full(&restarted, &current).plan.deletes.len(), 2);
 }
 
+/// After a restart nothing is known of it, not even which domain it declares.
+#[test]
+fn a_domain_that_cannot_be_parsed_costs_its_addresses_nothing() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, &json!({}));
+    world.domain(
+        "mail",
+        "delta",
+        1,
+        json!({"serverRef": {"name": "myhost"}, "domain": "delta.example.org", "aliasOf": "alpha.example.org"}),
+    );
+    sync(&world, &mut current);
+    let alpha = ObjectId { kind: Kind::Domain, name: ObjectName::new("mail", "alpha") };
+    world.index.remove(&alpha);
+    world.index.apply_unreadable(alpha.clone(), "mail-alpha".into());
+    assert!(full(&world, &current).plan.is_empty());
+    world.index.remove(&alpha);
+    assert_eq!(full(&world, &current).plan.deletes.len(), 4, "alpha, alfred's two and the alias domain");
+}
+
 #[test]
 fn a_row_of_another_cluster_is_never_touched() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
@@ -456,233 +474,4 @@ fn a_weak_hash_is_told_at_every_pass_and_goes_with_its_secret() {
         panic!("the row stays")
     };
     assert_eq!(row.password, LOCKED_PASSWORD);
-}
-
-/// What may happen to a world.
-#[derive(Clone, Debug)]
-enum Step {
-    Mailbox { namespace: bool, name: u8, address: u8, active: bool, forwards: Option<(u8, bool)>, policy: u8 },
-    Alias { namespace: bool, name: u8, address: u8, goto: Vec<u8>, active: bool },
-    Domain { name: u8, domain: bool, kind: u8, admits: u8, limit: u8 },
-    Namespace { admitted: bool },
-    RemoveMailbox { namespace: bool, name: u8 },
-    RemoveAlias { namespace: bool, name: u8 },
-    RemoveDomain { name: u8 },
-    Admin { namespace: bool, name: u8, username: u8, manages: u8, policy: u8 },
-    RemoveAdmin { namespace: bool, name: u8 },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let (n, a) = (0..4u8, 0..4u8);
-    prop_oneof![
-        4 => (any::<bool>(), n.clone(), a, any::<bool>(), prop::option::of((0..9u8, any::<bool>())), 0..3u8).prop_map(
-            |(namespace, name, address, active, forwards, policy)| Step::Mailbox { namespace, name, address, active, forwards, policy }
-        ),
-        4 => (any::<bool>(), n.clone(), 0..7u8, prop::collection::vec(0..9u8, 1..3), prop::bool::weighted(0.8)).prop_map(
-            |(namespace, name, address, goto, active)| Step::Alias { namespace, name, address, goto, active }
-        ),
-        2 => (0..3u8, any::<bool>(), 0..3u8, 0..3u8, 0..4u8).prop_map(
-            |(name, domain, kind, admits, limit)| Step::Domain { name, domain, kind, admits, limit }
-        ),
-        1 => any::<bool>().prop_map(|admitted| Step::Namespace { admitted }),
-        1 => (any::<bool>(), n.clone()).prop_map(|(namespace, name)| Step::RemoveMailbox { namespace, name }),
-        1 => (any::<bool>(), n.clone()).prop_map(|(namespace, name)| Step::RemoveAlias { namespace, name }),
-        2 => (any::<bool>(), n.clone(), 0..2u8, 0..8u8, 0..3u8).prop_map(
-            |(namespace, name, username, manages, policy)| Step::Admin { namespace, name, username, manages, policy }
-        ),
-        1 => (any::<bool>(), n).prop_map(|(namespace, name)| Step::RemoveAdmin { namespace, name }),
-        1 => (0..3u8).prop_map(|name| Step::RemoveDomain { name }),
-    ]
-}
-
-fn address(number: u8) -> String {
-    match number {
-        0 => "a@alpha.example.org".into(),
-        1 => "b@alpha.example.org".into(),
-        2 => "a@beta.example.org".into(),
-        3 => "b@beta.example.org".into(),
-        4 => "@alpha.example.org".into(),
-        5 => "@beta.example.org".into(),
-        6 => "a+x@alpha.example.org".into(),
-        7 => "nobody@beta.example.org".into(),
-        _ => "x@elsewhere.org".into(),
-    }
-}
-
-/// An address that an alias may name: no catch-all.
-fn target(number: u8) -> String {
-    address(number).replacen("@alpha", "c@alpha", usize::from(number == 4)).replacen(
-        "@beta",
-        "c@beta",
-        usize::from(number == 5),
-    )
-}
-
-fn namespace(tenant: bool) -> &'static str {
-    if tenant { "tenant" } else { "mail" }
-}
-
-fn take(world: &mut World, step: &Step) {
-    // An object's address never changes, so its name carries it; ages differ, so that "the oldest" is one.
-    match *step {
-        Step::Mailbox { namespace: tenant, name, address: at, active, forwards, policy } => {
-            let forward = forwards.map(|(to, _)| [target(to)]);
-            let policy = ["Delete", "Disable", "Retain"][usize::from(policy)];
-            world.mailbox(
-                namespace(tenant),
-                &format!("m{name}-{at}"),
-                i64::from(name),
-                json!({
-                    "address": address(at), "active": active, "forwardTo": forward, "deletionPolicy": policy,
-                    "keepCopy": forwards.is_none_or(|(_, keep)| keep),
-                    "quota": 100 * u32::from(name),
-                }),
-            );
-        }
-        Step::Alias { namespace: tenant, name, address: at, ref goto, active } => world.alias(
-            namespace(tenant),
-            &format!("a{name}-{at}"),
-            i64::from(name),
-            json!({
-                "address": address(at), "goto": goto.iter().map(|to| target(*to)).collect::<Vec<_>>(), "active": active,
-            }),
-        ),
-        Step::Namespace { admitted } => {
-            let labels = [("mail".to_owned(), if admitted { "yes" } else { "no" }.to_owned())];
-            world.index.apply_namespace("tenant", Some(labels.into()));
-        }
-        Step::Domain { name, domain, kind, admits, limit } => {
-            let limits = [
-                Value::Null,
-                json!({"mailboxes": 1}),
-                json!({"aliases": 1}),
-                json!({"totalQuota": 250, "mailboxes": -1}),
-            ];
-            let (domain, other, suffix) = if domain {
-                ("alpha.example.org", "beta.example.org", "a")
-            } else {
-                ("beta.example.org", "alpha.example.org", "b")
-            };
-            let catch_all = if kind == 1 { json!([format!("a@{domain}")]) } else { Value::Null };
-            let alias_of = if kind == 2 { json!(other) } else { Value::Null };
-            let allowed = match admits {
-                0 => Value::Null,
-                1 => json!({"from": "All"}),
-                _ => json!({"from": "Selector", "selector": {"matchLabels": {"mail": "yes"}}}),
-            };
-            let spec = json!({
-                "serverRef": {"name": "myhost"}, "domain": domain, "catchAll": catch_all, "aliasOf": alias_of,
-                "allowedNamespaces": allowed, "limits": limits[usize::from(limit)],
-            });
-            world.domain("mail", &format!("d{name}{suffix}"), i64::from(name), spec);
-        }
-        Step::RemoveMailbox { namespace: tenant, name } => (0..4).for_each(|at| {
-            world.index.remove_mailbox(&ObjectName::new(namespace(tenant), &format!("m{name}-{at}")));
-        }),
-        Step::RemoveAlias { namespace: tenant, name } => (0..7).for_each(|at| {
-            world.index.remove_alias(&ObjectName::new(namespace(tenant), &format!("a{name}-{at}")));
-        }),
-        Step::RemoveDomain { name } => ["a", "b"].into_iter().for_each(|suffix| {
-            world.index.remove_domain(&ObjectName::new("mail", &format!("d{name}{suffix}")));
-        }),
-        Step::Admin { namespace: tenant, name, username, manages, policy } => {
-            let domains = ["alpha.example.org", "beta.example.org", "elsewhere.org"].into_iter().enumerate();
-            let domains: Vec<_> =
-                domains.filter(|(bit, _)| manages & (1 << bit) != 0).map(|(_, domain)| domain).collect();
-            let usernames = ["a@alpha.example.org", "boss@nowhere.org"];
-            let policies = ["Delete", "Disable", "Retain"];
-            let manages = if manages == 0 { json!({"superAdmin": true}) } else { json!({"domains": domains}) };
-            let mut spec = json!({
-                "serverRef": {"name": "myhost", "namespace": "mail"},
-                "username": usernames[usize::from(username)],
-                "deletionPolicy": policies[usize::from(policy)],
-            });
-            spec.as_object_mut().unwrap().extend(manages.as_object().unwrap().clone());
-            world.admin(namespace(tenant), &format!("x{name}-{username}"), i64::from(name), spec);
-        }
-        Step::RemoveAdmin { namespace: tenant, name } => (0..2).for_each(|username| {
-            world.index.remove_admin(&ObjectName::new(namespace(tenant), &format!("x{name}-{username}")));
-        }),
-    }
-}
-
-/// A server that admits a tenant by its labels.
-fn open_server() -> World {
-    let mut world = World::default();
-    let selector = json!({"from": "Selector", "selector": {"matchLabels": {"mail": "yes"}}});
-    world.server("mail", "myhost", json!({"hostname": "myhost.example.org", "allowedNamespaces": selector}));
-    world
-}
-
-fn world_after(steps: &[Step]) -> World {
-    let mut world = open_server();
-    for step in steps {
-        take(&mut world, step);
-    }
-    world
-}
-
-fn strangers_rows(rows: &[bool]) -> Current {
-    let mut current = Current::default();
-    for (number, _) in rows.iter().enumerate().filter(|(_, there)| **there) {
-        insert(&mut current, unmanaged_alias(&address(u8::try_from(number).unwrap()), "z@elsewhere.org"));
-    }
-    current
-}
-
-proptest! {
-    #[test]
-    fn a_plan_reaches_what_is_desired(
-        before in prop::collection::vec(step(), 0..20),
-        after in prop::collection::vec(step(), 0..20),
-        strangers in prop::collection::vec(any::<bool>(), 5),
-    ) {
-        let unmanaged = strangers_rows(&strangers);
-        let mut current = unmanaged.clone();
-        sync(&world_after(&before), &mut current);
-        let steps: Vec<Step> = before.into_iter().chain(after).collect();
-        let world = world_after(&steps);
-        let verdicts = sync(&world, &mut current);
-
-        prop_assert!(full(&world, &current).plan.is_empty(), "a second plan is empty");
-        for (id, row) in &unmanaged.rows {
-            prop_assert_eq!(current.rows.get(id), Some(row), "a row that nobody declared is left alone");
-        }
-        for (id, owner) in &current.owners {
-            let key = Key::of_row(id.0, &id.1).unwrap();
-            let wanted = desired(&world.index, &myhost(), &key);
-            let want = wanted.wants.iter().find(|want| want.row.table() == id.0);
-            let owning = want.map(|want| &*want.uid).or(wanted.kept.as_deref());
-            // Rows sleep while nobody serves their domain.
-            let sleeps = wanted.waits && world.index.policy_of(&owner.object, &owner.object_uid).is_some();
-            prop_assert!(sleeps || Some(&*owner.object_uid) == owning, "only winners have rows");
-        }
-        let mut judged = BTreeSet::new();
-        for verdict in &verdicts {
-            prop_assert!(judged.insert(verdict.object.clone()), "one verdict for {}", verdict.object);
-        }
-    }
-
-    #[test]
-    fn passes_over_touched_keys_end_where_a_full_comparison_does(
-        steps in prop::collection::vec(step(), 0..40),
-        strangers in prop::collection::vec(any::<bool>(), 5),
-    ) {
-        let mut world = open_server();
-        world.index.take_work(&myhost());
-        let mut current = strangers_rows(&strangers);
-        let mut said = BTreeMap::new();
-        for step in &steps {
-            take(&mut world, step);
-            let keys = world.index.take_work(&myhost()).keys;
-            let planned = plan_keys(&world, &current, keys, ExistingRows::Fail);
-            apply(&mut current, &planned.plan);
-            said.extend(planned.verdicts.into_iter().map(|verdict| (verdict.object.clone(), verdict)));
-        }
-        let planned = full(&world, &current);
-        prop_assert!(planned.plan.is_empty(), "{:?}", planned.plan);
-        for verdict in planned.verdicts {
-            prop_assert_eq!(said.get(&verdict.object), Some(&verdict), "what a pass said still holds");
-        }
-    }
 }

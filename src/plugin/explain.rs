@@ -139,14 +139,10 @@ impl Story<'_> {
             .map(|claim| claim.object.clone())
             .filter(|object| object != holder)
             .collect();
-        let counts = entry.map(crate::index::DomainEntry::counts);
+        let (mailboxes, aliases) = self.declared.index.counts(self.address.domain());
         let step = self.step(format!("domain {}", self.address.domain()), [holder]);
         step.rows = wants.iter().map(|want| ToldRow::from(&want.row)).collect();
-        step.facts.extend(
-            counts.map(|(mailboxes, aliases)| {
-                format!("declared in it: mailboxes {mailboxes}, aliases {aliases}")
-            }),
-        );
+        step.facts.push(format!("in it: mailboxes {mailboxes}, aliases {aliases}"));
         step.facts.extend(others.iter().map(|other| format!("{other} declares it too and has no row")));
     }
 

@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::api::Reason;
 use crate::api::limits::Limits;
 use crate::desired::{Verdict, maildir};
+use crate::index::Index;
 use crate::index::rows::{Kind, Meta, READY, SeenStatus, WARNING, status_fingerprint};
-use crate::index::{DomainEntry, Index};
 
 /// What a kind's status says beside its conditions; hashed as the index hashes what it has seen.
 #[derive(Serialize)]
@@ -57,7 +57,7 @@ impl WantedStatus {
         match verdict.object.kind {
             Kind::Domain => {
                 let row = index.domain(name)?;
-                let (mailboxes, aliases) = index.entry(row.domain.as_str()).map(DomainEntry::counts)?;
+                let (mailboxes, aliases) = index.counts(row.domain.as_str());
                 let quota = index.allotment(row.domain.as_str()).map(|allotment| allotment.quota);
                 let fields = Fields::Domain { mailboxes, aliases, quota, limits: row.limits };
                 Some(Self::new(&row.meta, verdict, fields))

@@ -211,7 +211,7 @@ impl<'a> Passes<'a> {
                 let index = self.context.index.read();
                 let is_gone = |key: &Key| {
                     let desired = desired(&index, self.server, key);
-                    desired.wants.is_empty() && desired.kept.is_none()
+                    desired.wants.is_empty() && desired.kept.is_none() && !desired.unknown
                 };
                 gone.extend(chunk.iter().filter(|key| is_gone(key)).map(|key| (*key).clone()));
             }

@@ -478,7 +478,7 @@ fn pass_of(name: &str, world: &mut World, current: &mut Current) -> Plan {
         ..terms(ExistingRows::Fail)
     };
     let plan = plan(&mut wanted, current, &terms);
-    apply(current, &plan);
+    database::carry_out(current, &plan, &server_id, ExistingRows::Fail);
     plan
 }
 

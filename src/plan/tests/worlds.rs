@@ -1,5 +1,7 @@
 //! What holds of the verdicts in any world: catch-alls, policies, fields that come and go, objects that are made anew.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::api::{MailAdmin, MailAlias, MailDomain, Mailbox};
 use crate::index::rows::Kind;
@@ -71,6 +73,33 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => any::<bool>().prop_map(Edit::Admit),
         1 => (any::<bool>(), 0..6u8).prop_map(|(mailbox, at)| Edit::Foreign { mailbox, at }),
     ]
+}
+
+fn address(number: u8) -> String {
+    match number {
+        0 => "a@alpha.example.org".into(),
+        1 => "b@alpha.example.org".into(),
+        2 => "a@beta.example.org".into(),
+        3 => "b@beta.example.org".into(),
+        4 => "@alpha.example.org".into(),
+        5 => "@beta.example.org".into(),
+        6 => "a+x@alpha.example.org".into(),
+        7 => "nobody@beta.example.org".into(),
+        _ => "x@elsewhere.org".into(),
+    }
+}
+
+/// An address that an alias may name: no catch-all.
+fn target(number: u8) -> String {
+    address(number).replacen("@alpha", "c@alpha", usize::from(number == 4)).replacen(
+        "@beta",
+        "c@beta",
+        usize::from(number == 5),
+    )
+}
+
+fn namespace(tenant: bool) -> &'static str {
+    if tenant { "tenant" } else { "mail" }
 }
 
 /// A world in which objects are made anew.
@@ -169,7 +198,8 @@ impl Live {
                 self.uids.remove(&id);
             }
             Edit::Admit(admitted) => {
-                take(&mut self.world, &Step::Namespace { admitted });
+                let labels = [("mail".to_owned(), if admitted { "yes" } else { "no" }.to_owned())];
+                self.world.index.apply_namespace("tenant", Some(labels.into()));
             }
             Edit::Foreign { mailbox, at } => self.write_by_hand(mailbox, at),
         }

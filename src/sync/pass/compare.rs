@@ -8,8 +8,7 @@ use super::super::ahead::Rows;
 use super::super::brake::Doomed;
 use super::super::chunk::chunks;
 use super::{PassError, Passes};
-use crate::api::Reason;
-use crate::desired::{Desired, PasswordWant, Want, desired, unserved};
+use crate::desired::{Desired, PasswordWant, Verdict, Want, desired, unserved};
 use crate::index::Key;
 use crate::password::{self, Request};
 use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
@@ -185,10 +184,10 @@ impl Passes<'_> {
         Ok(self.store.read(&keys.iter().collect::<Vec<_>>()).await?)
     }
 
-    /// Remembers the domains whose verdict came from the tables, not from what is declared.
+    /// Remembers the domains whose verdict may come from the tables, not from what is declared.
     fn note_troubled(&mut self, planned: &[(Key, Desired)]) {
         for (key, desired) in planned.iter().filter(|(key, _)| matches!(key, Key::Domain(_))) {
-            if desired.verdicts.iter().all(|verdict| verdict.reason == Reason::Synced) {
+            if desired.verdicts.iter().all(Verdict::is_sound) {
                 self.troubled.remove(key);
             } else {
                 self.troubled.insert(key.clone());
@@ -279,7 +278,7 @@ impl Passes<'_> {
             drift: index.server(self.server).map(|row| row.drift).unwrap_or_default(),
             absent: &self.absent,
             lacking: &self.lacking,
-            is_served: &|id| index.server_names().iter().any(|name| self.context.server_id(name) == id),
+            is_served: &|id| index.existing_servers().iter().any(|name| self.context.server_id(name) == id),
             is_taken_over: &|key| index.is_taken_over(key, self.server),
             declared: &|owner| index.policy_of(&owner.object, &owner.object_uid),
             is_unreadable: &|uid| index.is_unreadable(uid),
