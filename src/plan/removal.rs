@@ -111,7 +111,10 @@ impl KeyPlanner<'_> {
     }
 
     fn delete(&mut self, id: &RowId) {
-        self.plan.lost.insert(self.key.clone());
+        // Without its row in vmail_id a mailbox goes on as before, under the owner of all others.
+        if id.0 != Table::Id {
+            self.plan.lost.insert(self.key.clone());
+        }
         self.plan.log.extend(LogRow::of(Change::Delete, id.0, self.key));
         self.plan.deletes.push(id.clone());
     }

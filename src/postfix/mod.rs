@@ -121,7 +121,7 @@ pub fn render(
 ) -> Result<RenderedConfig, Error> {
     let mut files = BTreeMap::from([
         (MAIN_CF.to_owned(), main_cf::render(name, spec, needs)?),
-        (MASTER_CF.to_owned(), master_cf::TEXT.to_owned()),
+        (MASTER_CF.to_owned(), master_cf::render(spec.lookup_tables.unwrap_or_default(), needs)),
     ]);
     if !needs.owners.is_empty() || !needs.directories.is_empty() {
         files.insert(owners::FILE.to_owned(), owners::render(&needs.directories, &needs.owners)?);
