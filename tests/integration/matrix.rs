@@ -87,7 +87,8 @@ fn every_look_up_type_layout_and_format_delivers_as_the_seed_says() {
             scope.spawn(|| variant.goes_through_all_types());
         }
     });
-    delete(&manifests);
+    let later: String = VARIANTS.iter().map(Variant::mailbox_with_an_owner).collect();
+    delete(&(later + &manifests));
 }
 
 impl Variant {
@@ -98,6 +99,10 @@ impl Variant {
 
     fn object(&self, kind: &str, name: &str, spec: &str) -> String {
         manifest(kind, &format!("{}-{name}", self.server.0), spec)
+    }
+
+    fn mailbox_with_an_owner(&self) -> String {
+        self.object("Mailbox", "dora", &format!("address: {}, uid: 970, gid: 971", self.full(DORA)))
     }
 
     fn manifests(&self) -> String {
@@ -190,7 +195,7 @@ impl Variant {
         });
         let owner = self.server.pod().run(&format!("stat -c %u /var/vmail/{domain}"));
         assert_eq!(owner.trim(), "901", "{}: the directory is the first owner's", self.server.0);
-        apply(&self.object("Mailbox", "dora", &format!("address: {}, uid: 970, gid: 971", self.full(DORA))));
+        apply(&self.mailbox_with_an_owner());
         await_true(LIMIT, &format!("{}: owners are looked up", self.server.0), || {
             self.server.pod().postconf("virtual_uid_maps").contains("/uid_maps")
         });
