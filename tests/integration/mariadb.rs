@@ -164,6 +164,20 @@ impl MariaDb {
     /// Stops the server where it is, its connections open, until [`MariaDb::resume`].
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        // A thread that runs at that moment may answer one more question.
+        let started = Instant::now();
+        while !self.is_stopped() {
+            assert!(started.elapsed() < Duration::from_secs(10), "the server is not stopped");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether all of its threads are stopped: the state in proc(5) stat is after the name.
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.server.id())).unwrap().flatten();
+        let states =
+            threads.map(|thread| std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default());
+        states.into_iter().all(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
     }
 
     pub fn resume(&self) {
