@@ -96,11 +96,14 @@ impl Leadership {
 
     /// Says once whom this replica waits for, so that a second operator that was meant to work doesn't wait in silence.
     async fn tell_holder(&self) -> Infallible {
-        tokio::time::sleep(PATIENCE).await;
-        let found = self.api.get_opt(&self.lease).await.ok().flatten();
-        if let Some(holder) = found.and_then(|lease| lease.spec?.holder_identity) {
-            tracing::info!("waiting for the Lease {}, held by {holder}", self.lease);
-        }
+        let holder = loop {
+            tokio::time::sleep(PATIENCE).await;
+            let found = self.api.get_opt(&self.lease).await.ok().flatten();
+            if let Some(holder) = found.and_then(|lease| lease.spec?.holder_identity) {
+                break holder;
+            }
+        };
+        tracing::info!("waiting for the Lease {}, held by {holder}", self.lease);
         std::future::pending().await
     }
 

@@ -282,6 +282,9 @@ impl Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the other operator's log:\n{}", self.log());
+        }
         let _ = self.operator.kill();
         let _ = self.operator.wait();
     }

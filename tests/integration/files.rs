@@ -194,6 +194,8 @@ fn a_path_that_is_in_the_way_is_told_and_stops_nobody_else() {
         condition(&BASED.object(), "ConfigValid", "reason") == "ConfigInvalid"
             && condition(&BASED.object(), "ConfigValid", "message").contains(&path)
     });
+    // It was declared second, and may be a configuration later.
+    await_true(LIMIT, "ned is known", || BASED.code("ned@based.example.org") == 250);
     arrives_as("ned", "based", "972:961", "past-a-path-in-the-way");
     assert_eq!(BASED.pod().run("stat -c %u:%g /tmp").trim(), "0:0", "the link was not followed");
     BASED.pod().run(&format!("rm {path}"));
