@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use crate::api::mail_server::{MailboxFormat, MailboxLayout};
 use crate::api::{Address, DeletionPolicy, Reason};
 use crate::index::rows::{Kind, MailboxRow, ObjectId, PasswordSource, ServerRow};
-use crate::index::{Claim, Exceeded, Index, Key};
+use crate::index::{Claim, Exceeded, Held, Index, Key};
 use crate::object::ObjectName;
 use crate::routing::{self, Finding, Problem};
 use crate::tables::{AliasRow, MailboxRow as MailboxTableRow, Row, SharedColumn};
@@ -117,28 +117,37 @@ pub enum Serving {
 /// What should be under `key`, and nothing for a key that another server serves.
 #[must_use]
 pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
-    match (index.server(server), key) {
-        (Some(_), Key::Admin(username)) => admin::served(index, server, username),
-        (Some(row), Key::Domain(_)) if serves(index, server, key) => domain::served(index, row, key),
-        (Some(row), Key::Address(address)) if serves(index, server, key) => {
-            let has_catch_all = winner(index, &Key::Address(address.catch_all())).is_some();
-            Desired { has_catch_all, ..served_address(index, row, key, address, has_catch_all) }
-        }
-        _ => Desired {
-            serving: if index.claims_on(key).is_empty() { Serving::Undeclared } else { Serving::Waiting },
-            unknown: is_unknown(index, key.domain()),
-            ..Desired::default()
-        },
+    let held = || index.held(key.domain()).filter(|held| held.server == Some(server));
+    let served = index.server(server).and_then(|row| match key {
+        Key::Admin(username) => Some(admin::served(index, server, username)),
+        Key::Domain(_) => held().map(|held| domain::served(index, row, held, key)),
+        Key::Address(address) => held().map(|held| served_address(index, row, held, address)),
+    });
+    served.unwrap_or_else(|| Desired {
+        serving: if index.claims_on(key).is_empty() { Serving::Undeclared } else { Serving::Waiting },
+        unknown: is_unknown(index, key.domain()),
+        ..Desired::default()
+    })
+}
+
+/// Whether nothing should be under `key`, so that what is there goes. Answered at once where a mailbox gets the address:
+/// it has rows, or keeps those that it had.
+#[must_use]
+pub fn is_empty(index: &Index, server: &ObjectName, key: &Key) -> bool {
+    if let (Key::Address(address), Some(held), Some(_)) =
+        (key, index.held(key.domain()), index.server(server))
+        && held.server == Some(server)
+        && held.winner(address.local_part()).is_some_and(|winner| winner.object.kind == Kind::Mailbox)
+    {
+        return false;
     }
+    let desired = desired(index, server, key);
+    desired.wants.is_empty() && desired.kept.is_none() && !desired.unknown
 }
 
 /// Whether the `MailDomain` that holds a domain may be one that can't be parsed.
 fn is_unknown(index: &Index, domain: &str) -> bool {
     index.unreadable_holder(domain).is_some()
-}
-
-fn serves(index: &Index, server: &ObjectName, key: &Key) -> bool {
-    index.server_of(key.domain()) == Some(server)
 }
 
 /// The domains that `server` receives (`virtual`) or relays (`relay`) mail for, each with its class.
@@ -199,21 +208,11 @@ fn speaks_for(claim: &Claim, key: &Key) -> bool {
     (claim.object.kind == Kind::Domain) == matches!(key, Key::Domain(_))
 }
 
-/// The claim that gets an address.
-fn winner<'a>(index: &'a Index, key: &Key) -> Option<&'a Claim> {
-    index.winner_among(key.domain(), index.claims_on(key))
-}
-
-fn served_address(
-    index: &Index,
-    server: &ServerRow,
-    key: &Key,
-    address: &Address,
-    has_catch_all: bool,
-) -> Desired {
-    let Some(holder) = index.holder(key.domain()) else { return Desired::default() };
-    let winner = winner(index, key);
-    let over = winner.and_then(|winner| index.allotment(key.domain())?.over.get(&winner.object));
+fn served_address(index: &Index, server: &ServerRow, held: Held<'_>, address: &Address) -> Desired {
+    let has_catch_all = held.winner("").is_some();
+    let claims = held.claims(address.local_part());
+    let winner = held.winner_among(claims);
+    let over = winner.and_then(|winner| held.allotment()?.over.get(&winner.object));
     let finding = winner.filter(|_| over.is_none()).map(|winner| routing::judge(index, address, winner));
     let Finding { problem, warning } = finding.unwrap_or_default();
     let verdict = |claim: &Claim| match (winner, over) {
@@ -224,33 +223,35 @@ fn served_address(
                 .filter(|_| routed.reason == Reason::Synced)
                 .map_or(routed, |verdict| verdict.with_warning(warning.clone()))
         }
-        (Some(winner), _) if index.may_have(claim, holder) => conflict(&claim.object, &winner.object, key),
+        (Some(winner), _) if held.admits(claim) => conflict(&claim.object, &winner.object, address.as_str()),
         _ => Verdict::new(
             &claim.object,
             Reason::NotAllowed,
             format!(
                 "MailDomain {0} does not admit the namespace {1}: add {1} to its allowedNamespaces, or declare this address in {2}",
-                holder.0.name, claim.object.name.namespace, holder.0.name.namespace
+                held.holder.name, claim.object.name.namespace, held.holder.name.namespace
             ),
         ),
     };
-    let verdicts = index.claims_on(key).iter().filter(|claim| speaks_for(claim, key)).map(verdict).collect();
+    // A MailDomain is judged under its domain.
+    let spoken_for = claims.iter().filter(|claim| claim.object.kind != Kind::Domain);
+    let verdicts = spoken_for.map(verdict).collect();
+    let desired = Desired { verdicts, has_catch_all, ..Desired::default() };
     let object = winner.map(|claim| &claim.object);
     match object {
-        Some(object) if over.is_some() => {
-            Desired { verdicts, kept: uid(index, object), ..Desired::default() }
-        }
+        Some(object) if over.is_some() => Desired { kept: uid(index, object), ..desired },
         Some(object) if object.kind == Kind::Mailbox => {
             let row = index.mailbox(&object.name);
             let way = Way { forwards: problem.is_none(), has_catch_all };
-            let wants = row.map(|row| mailbox_wants(index, server, object, row, way)).unwrap_or_default();
-            Desired { wants, verdicts, ..Desired::default() }
+            let wants =
+                row.map(|row| mailbox_wants(index, server, held, object, row, way)).unwrap_or_default();
+            Desired { wants, ..desired }
         }
         Some(object) if problem.is_none() => {
             let wants = alias_want(index, object, address).into_iter().collect();
-            Desired { wants, verdicts, ..Desired::default() }
+            Desired { wants, ..desired }
         }
-        _ => Desired { verdicts, ..Desired::default() },
+        _ => desired,
     }
 }
 
@@ -281,8 +282,8 @@ fn synced(object: &ObjectId) -> Verdict {
     Verdict::new(object, Reason::Synced, "what Postfix looks up is as declared")
 }
 
-fn conflict(loser: &ObjectId, winner: &ObjectId, key: &Key) -> Verdict {
-    Verdict::new(loser, Reason::Conflict, format!("{winner} is older and declares {} as well", key.as_str()))
+fn conflict(loser: &ObjectId, winner: &ObjectId, key: &str) -> Verdict {
+    Verdict::new(loser, Reason::Conflict, format!("{winner} is older and declares {key} as well"))
 }
 
 fn alias_want(index: &Index, object: &ObjectId, address: &Address) -> Option<Want> {
@@ -345,6 +346,7 @@ struct Way {
 fn mailbox_wants(
     index: &Index,
     server: &ServerRow,
+    held: Held<'_>,
     object: &ObjectId,
     row: &MailboxRow,
     way: Way,
@@ -384,14 +386,12 @@ fn mailbox_wants(
         (SharedColumn::Active, row.names_active),
     ]);
     let identity_named = named([(SharedColumn::Active, row.names_active)]);
-    let owner = owner::mailbox_row(index, server, row).map(|id| want(Row::Id(id), Vec::new()));
-    [
-        Want { password, ..want(mailbox, mailbox_named) },
-        Want { keep_foreign_targets: true, ..want(identity, identity_named) },
-    ]
-    .into_iter()
-    .chain(owner)
-    .collect()
+    let owner = owner::mailbox_row(server, held.row, row).map(|id| want(Row::Id(id), Vec::new()));
+    let mut wants = Vec::with_capacity(3);
+    wants.push(Want { password, ..want(mailbox, mailbox_named) });
+    wants.push(Want { keep_foreign_targets: true, ..want(identity, identity_named) });
+    wants.extend(owner);
+    wants
 }
 
 /// Where a mailbox's mail is, below the mail store: computed, never taken from the user.

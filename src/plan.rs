@@ -171,23 +171,40 @@ pub fn plan_one(
 ) {
     let (before, rest) = keys.split_at_mut(at);
     let Some((key, desired)) = rest.first_mut() else { return };
-    let mut planner = KeyPlanner { key, current, terms, plan, elsewhere: Vec::new() };
+    let mut planner = KeyPlanner { key, places: places(key, current), terms, plan, elsewhere: Vec::new() };
     planner.run(desired);
     for told in planner.elsewhere {
         verdict::tell_domain(before, key, told);
     }
 }
 
+/// What is in one table under a key.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    table: Table,
+    row: Option<&'a Row>,
+    owner: Option<&'a OwnerRow>,
+}
+
+fn places<'a>(key: &Key, current: &'a Current) -> Vec<Place<'a>> {
+    let mut id = (Table::Domain, key.as_str().to_owned());
+    let place = |&table| {
+        id.0 = table;
+        Place { table, row: current.rows.get(&id), owner: current.owners.get(&id) }
+    };
+    key.tables().iter().map(place).collect()
+}
+
 struct KeyPlanner<'a> {
     key: &'a Key,
-    current: &'a Current,
+    places: Vec<Place<'a>>,
     terms: &'a Terms<'a>,
     plan: &'a mut Plan,
     /// What an object is told that is judged under another key.
     elsewhere: Vec<Verdict>,
 }
 
-impl KeyPlanner<'_> {
+impl<'a> KeyPlanner<'a> {
     fn run(&mut self, desired: &mut Desired) {
         if desired.unknown
             || self.belongs_to_unreadable()
@@ -241,13 +258,21 @@ impl KeyPlanner<'_> {
         self.owners().all(|owner| owner.object_uid == uid)
     }
 
-    fn owners(&self) -> impl Iterator<Item = &OwnerRow> {
-        self.key.tables().iter().filter_map(|table| self.current.owners.get(&self.id(*table)))
+    fn owners(&self) -> impl Iterator<Item = &'a OwnerRow> {
+        self.places.iter().filter_map(|place| place.owner)
+    }
+
+    fn row(&self, table: Table) -> Option<&'a Row> {
+        self.places.iter().find(|place| place.table == table)?.row
+    }
+
+    fn owner(&self, table: Table) -> Option<&'a OwnerRow> {
+        self.places.iter().find(|place| place.table == table)?.owner
     }
 
     fn write(&mut self, want: &Want, has_catch_all: bool) -> Option<Verdict> {
         let id = self.id(want.row.table());
-        let (current, owner) = (self.current.rows.get(&id), self.current.owners.get(&id));
+        let (current, owner) = (self.row(id.0), self.owner(id.0));
         let kept_maildir = self.kept_maildir(want);
         let mut ownership = OwnerRow {
             table: id.0,
@@ -344,9 +369,9 @@ impl KeyPlanner<'_> {
     /// What is said of a given hash that is easy to guess, at every pass: the hash itself tells.
     fn weak_password(&self, want: &Want) -> Option<Warning> {
         let Some(PasswordWant { source: PasswordSource::Hash(_), .. }) = want.password else { return None };
-        let id = self.id(want.row.table());
-        let current = self.current.rows.get(&id).and_then(Row::password);
-        let (hash, from_secret, _) = self.password(want, current, self.current.owners.get(&id));
+        let table = want.row.table();
+        let current = self.row(table).and_then(Row::password);
+        let (hash, from_secret, _) = self.password(want, current, self.owner(table));
         let scheme = from_secret.then(|| weakness(&hash)).flatten()?;
         let message = format!(
             "the given password hash is of {scheme}, which is weak, and an IMAP server may refuse it: give one of SHA512-CRYPT, BLF-CRYPT or ARGON2ID"

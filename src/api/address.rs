@@ -88,7 +88,13 @@ impl DomainName {
     /// The address `@domain` that catches what no other address of the domain takes.
     #[must_use]
     pub fn catch_all(&self) -> Address {
-        Address { text: format!("@{}", self.0).into(), at: 0 }
+        self.address("")
+    }
+
+    /// An address of the domain whose local part has been parsed before.
+    pub(crate) fn address(&self, local_part: &str) -> Address {
+        let at = u8::try_from(local_part.len()).unwrap_or_default();
+        Address { text: [local_part, "@", &self.0].concat().into(), at }
     }
 }
 

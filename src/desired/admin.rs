@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::{Desired, Verdict, Want, conflict, named, no_server, password_want};
 use crate::api::{Address, DomainName, Reason};
 use crate::index::rows::{AdminRow, ObjectId};
-use crate::index::{Claim, Index, Key};
+use crate::index::{Claim, Index};
 use crate::object::ObjectName;
 use crate::tables::{ALL_DOMAINS, AdminRow as AdminTableRow, Row, SharedColumn};
 
@@ -39,7 +39,7 @@ pub(super) fn served(index: &Index, server: &ObjectName, username: &Address) -> 
     let verdict = |(claim, row): (&Claim, &AdminRow)| match winner {
         Some((winner, _)) if winner == claim => granted(index, &claim.object, row).1,
         Some((winner, _)) if may_have(index, &claim.object, row) => {
-            conflict(&claim.object, &winner.object, &Key::Admin(username.clone()))
+            conflict(&claim.object, &winner.object, username.as_str())
         }
         _ => Verdict::new(
             &claim.object,

@@ -2,12 +2,12 @@
 
 use super::{
     Desired, Verdict, Want, Warning, conflict, is_unknown, limit_exceeded, named, no_server, owner, routed,
-    synced, winner,
+    synced,
 };
 use crate::api::limits::megabytes;
 use crate::api::{DomainName, Reason};
 use crate::index::rows::{DomainRow, ObjectId, ServerRow, VIRTUAL};
-use crate::index::{Claim, Index, Key};
+use crate::index::{Claim, Held, Index, Key};
 use crate::routing::{self, Finding};
 use crate::tables::{AliasDomainRow, DomainRow as DomainTableRow, Row, SharedColumn};
 
@@ -26,23 +26,23 @@ pub(super) fn unserved(index: &Index, domain: &ObjectId) -> Option<Verdict> {
     (!index.server_admits(&domain.name, row)).then(|| Verdict::new(domain, Reason::NotAllowed, message))
 }
 
-pub(super) fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
-    let Some((holder, row)) = index.holder(key.domain()) else { return Desired::default() };
-    let catch_all = catch_all_finding(index, holder, row);
+pub(super) fn served(index: &Index, server: &ServerRow, held: Held<'_>, key: &Key) -> Desired {
+    let Held { holder, row, .. } = held;
+    let catch_all = catch_all_finding(index, held);
     let alias_of = row.alias_of.as_ref().map(|target| alias_domain(index, holder, row, target));
     let obstacle = match &alias_of {
         Some(Err(verdict)) => Some(verdict.clone()),
-        _ => lost_catch_all(index, holder, row)
-            .or_else(|| catch_all_over_limit(index, holder))
+        _ => lost_catch_all(held)
+            .or_else(|| catch_all_over_limit(held))
             .or_else(|| Some(routed(holder, Some(catch_all.problem.as_ref()?), None)))
             .or_else(|| owner::obstacle(index, server, holder)),
     };
-    let warning = crowded(index, holder, key).or(catch_all.warning);
+    let warning = crowded(held).or(catch_all.warning);
     let verdict = |claim: &Claim| {
         if claim.object == *holder {
             obstacle.clone().unwrap_or_else(|| synced(&claim.object)).with_warning(warning.clone())
         } else {
-            unserved(index, &claim.object).unwrap_or_else(|| conflict(&claim.object, holder, key))
+            unserved(index, &claim.object).unwrap_or_else(|| conflict(&claim.object, holder, key.as_str()))
         }
     };
     let want = |row_wanted: Row, named| Want {
@@ -69,26 +69,25 @@ pub(super) fn served(index: &Index, server: &ServerRow, key: &Key) -> Desired {
 }
 
 /// What is wrong with the way of the mail that the domain's catch-all gets.
-fn catch_all_finding(index: &Index, holder: &ObjectId, row: &DomainRow) -> Finding {
-    if row.catch_all.is_empty() || catch_all_over_limit(index, holder).is_some() {
+fn catch_all_finding(index: &Index, held: Held<'_>) -> Finding {
+    if held.row.catch_all.is_empty() || catch_all_over_limit(held).is_some() {
         return Finding::default();
     }
-    let address = row.domain.catch_all();
-    let winner = winner(index, &Key::Address(address.clone())).filter(|claim| claim.object == *holder);
+    let address = held.row.domain.catch_all();
+    let winner = held.winner("").filter(|claim| claim.object == *held.holder);
     winner.map(|winner| routing::judge(index, &address, winner)).unwrap_or_default()
 }
 
 /// The domain's catch-all counts as an alias.
-fn catch_all_over_limit(index: &Index, holder: &ObjectId) -> Option<Verdict> {
-    let row = index.domain(&holder.name)?;
-    let exceeded = index.allotment(row.domain.as_str())?.over.get(holder)?;
-    Some(limit_exceeded(holder, *exceeded))
+fn catch_all_over_limit(held: Held<'_>) -> Option<Verdict> {
+    let exceeded = held.allotment()?.over.get(held.holder)?;
+    Some(limit_exceeded(held.holder, *exceeded))
 }
 
 /// What doesn't fit into the domain's limits is told on the domain as well.
-fn crowded(index: &Index, holder: &ObjectId, key: &Key) -> Option<Warning> {
-    let over = &index.allotment(key.domain())?.over;
-    let mut others = over.keys().filter(|object| *object != holder);
+fn crowded(held: Held<'_>) -> Option<Warning> {
+    let over = &held.allotment()?.over;
+    let mut others = over.keys().filter(|object| *object != held.holder);
     let example = others.next()?;
     let message = format!("{} objects don't fit into the limits, {example} among them", 1 + others.count());
     Some((Reason::LimitExceeded, message.into()))
@@ -124,13 +123,12 @@ fn domain_columns(row: &DomainRow) -> Vec<SharedColumn> {
 }
 
 /// The domain's catch-all is an address like any other: an older object may have it.
-fn lost_catch_all(index: &Index, holder: &ObjectId, row: &DomainRow) -> Option<Verdict> {
-    if row.catch_all.is_empty() {
+fn lost_catch_all(held: Held<'_>) -> Option<Verdict> {
+    if held.row.catch_all.is_empty() {
         return None;
     }
-    let key = Key::Address(row.domain.catch_all());
-    let winner = winner(index, &key).filter(|claim| claim.object != *holder)?;
-    Some(conflict(holder, &winner.object, &key))
+    let winner = held.winner("").filter(|claim| claim.object != *held.holder)?;
+    Some(conflict(held.holder, &winner.object, held.row.domain.catch_all().as_str()))
 }
 
 /// The row that makes a domain an alias of `target`, or why there is none. Postfix follows one such row, so an alias of

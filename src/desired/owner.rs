@@ -17,15 +17,10 @@ pub(super) fn domain_row(server: &ServerRow, row: &DomainRow) -> Option<IdRow> {
 }
 
 /// The row of a mailbox that names an owner that mail can be delivered as.
-pub(super) fn mailbox_row(index: &Index, server: &ServerRow, row: &MailboxRow) -> Option<IdRow> {
-    let (uid, gid) = mailbox_owner(index, server, row);
+pub(super) fn mailbox_row(server: &ServerRow, domain: &DomainRow, row: &MailboxRow) -> Option<IdRow> {
+    // What is not named is the domain's, and what that doesn't name the server's.
+    let (uid, gid) = resolved(row.ids, resolved(domain.ids, server.owner));
     (row.ids.is_some() && uid >= server.minimum_uid).then(|| IdRow { key: row.address.to_string(), uid, gid })
-}
-
-/// What is not named is the domain's, and what that doesn't name the server's.
-fn mailbox_owner(index: &Index, server: &ServerRow, row: &MailboxRow) -> (i32, i32) {
-    let domain = index.holder(row.address.domain()).map(|(_, row)| row.ids).unwrap_or_default();
-    resolved(row.ids, resolved(domain, server.owner))
 }
 
 fn resolved(ids: Ids, otherwise: (i32, i32)) -> (i32, i32) {

@@ -1,6 +1,8 @@
 //! Who is declared as an admin, by object, by username and by the domains that they manage.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashbrown::HashMap;
 
 use super::rows::{AdminRow, Kind, ObjectId, Row};
 use super::{Allowed, Claim, Index, Key};

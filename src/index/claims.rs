@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use super::key::Key;
 use super::limits::Allotment;
 use super::rows::{Kind, ObjectId};
-use crate::api::{AliasAddress, DomainName};
+use crate::api::DomainName;
 
 /// An object that declares a domain or an address. Ordered by age, then by kind and name.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -45,11 +45,10 @@ impl DomainEntry {
 
     /// The keys of the domain, its catch-all and its addresses, in order.
     pub fn keys<'a>(&'a self, domain: &'a str) -> Vec<Key> {
+        let Ok(domain) = DomainName::parse(domain) else { return Vec::new() };
         let mut keys = Vec::with_capacity(self.addresses.len() + 1);
-        keys.extend(DomainName::parse(domain).ok().map(Key::Domain));
-        keys.extend(self.addresses.keys().filter_map(|local_part| {
-            AliasAddress::parse(&format!("{local_part}@{domain}")).ok().map(|alias| Key::Address(alias.0))
-        }));
+        keys.push(Key::Domain(domain.clone()));
+        keys.extend(self.addresses.keys().map(|local_part| Key::Address(domain.address(local_part))));
         keys
     }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::held::Held;
 use super::rows::{Kind, ObjectId};
-use super::{Claim, DomainEntry, Index};
+use super::{Claim, Index};
 use crate::api::limits::Limits;
 
 /// Why an object doesn't fit.
@@ -69,13 +70,10 @@ impl Allotment {
 
 /// Who of the winners in a domain fits into `limits`. One that is over a quota may have a row from before, which stays:
 /// its place is nobody else's, nor is as much of `totalQuota` as that row may hold.
-pub(super) fn allot(index: &Index, domain: &str, entry: &DomainEntry, limits: Limits) -> Allotment {
-    let Some(holder) = index.holder(domain) else { return Allotment::default() };
+pub(super) fn allot(index: &Index, held: &Held<'_>, limits: Limits) -> Allotment {
     // At each pass that changes a limited domain this goes over all of it.
-    let winners =
-        entry.addresses().filter_map(|claims| claims.iter().find(|claim| index.may_have(claim, holder)));
     let (mut mailboxes, mut aliases): (Vec<&Claim>, Vec<&Claim>) =
-        winners.partition(|claim| claim.object.kind == Kind::Mailbox);
+        held.winners().partition(|claim| claim.object.kind == Kind::Mailbox);
     mailboxes.sort_unstable();
     aliases.sort_unstable();
     let mut allotment = Allotment::default();

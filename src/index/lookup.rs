@@ -1,7 +1,8 @@
 //! What the index says: objects by name, who holds a domain, who may have an address.
 
+use super::held::Held;
 use super::rows::{AliasRow, DomainRow, Kind, MailboxRow, Meta, ObjectId, ServerRow};
-use super::{Allotment, Claim, DomainEntry, Index, Key, limits};
+use super::{Allotment, Claim, DomainEntry, Index, Key};
 use crate::api::DomainName;
 use crate::object::ObjectName;
 
@@ -84,24 +85,28 @@ impl Index {
         self.by_domain.get(domain)
     }
 
-    /// The `MailDomain` that holds a domain: the oldest whose server exists and admits it, else the oldest.
+    /// A domain that a `MailDomain` holds.
+    #[must_use]
+    pub fn held(&self, domain: &str) -> Option<Held<'_>> {
+        Held::of(self, self.entry(domain)?)
+    }
+
+    /// The `MailDomain` that holds a domain.
     #[must_use]
     pub fn holder(&self, domain: &str) -> Option<(&ObjectId, &DomainRow)> {
-        let claims = self.entry(domain)?.domain_claims();
-        let row = |claim: &'_ Claim| self.domains.get(&claim.object.name);
-        let served = claims
-            .iter()
-            .find(|claim| row(claim).is_some_and(|row| self.server_admits(&claim.object.name, row)));
-        let claim = served.or(claims.first())?;
-        Some((&claim.object, row(claim)?))
+        self.held(domain).map(|held| (held.holder, held.row))
     }
 
     /// Whether the server that a `MailDomain` names exists and admits it.
     #[must_use]
     pub fn server_admits(&self, domain: &ObjectName, row: &DomainRow) -> bool {
-        self.servers.get(&row.server).is_some_and(|server| {
-            self.namespaces.admits(&server.allowed, &row.server.namespace, &domain.namespace)
-        })
+        self.serving(domain, row).is_some()
+    }
+
+    /// The server that a `MailDomain` names, if it exists and admits it.
+    pub(super) fn serving(&self, domain: &ObjectName, row: &DomainRow) -> Option<&ObjectName> {
+        let (name, server) = self.servers.get_key_value(&row.server)?;
+        self.namespaces.admits(&server.allowed, &row.server.namespace, &domain.namespace).then_some(name)
     }
 
     /// Whether a `MailDomain` admits objects of a namespace.
@@ -113,9 +118,7 @@ impl Index {
     /// The server that serves a domain, if a `MailDomain` holds it and its server exists and admits it.
     #[must_use]
     pub fn server_of(&self, domain: &str) -> Option<&ObjectName> {
-        let (holder, row) = self.holder(domain)?;
-        let (name, _) = self.servers.get_key_value(&row.server)?;
-        self.server_admits(&holder.name, row).then_some(name)
+        self.held(domain)?.server
     }
 
     /// A number that grows with each change of what the configuration of `server` depends on beside its own object.
@@ -145,7 +148,8 @@ impl Index {
     /// All keys that anything declares and that `server` serves, in order.
     #[must_use]
     pub fn keys_of(&self, server: &ObjectName) -> Vec<Key> {
-        let domains = self.by_domain.iter().filter(|(domain, _)| self.server_of(domain) == Some(server));
+        let serves = |entry: &DomainEntry| Held::of(self, entry).and_then(|held| held.server) == Some(server);
+        let domains = self.by_domain.iter().filter(|(_, entry)| serves(entry));
         domains.flat_map(|(domain, entry)| entry.keys(domain)).chain(self.admin_keys_of(server)).collect()
     }
 
@@ -167,40 +171,28 @@ impl Index {
     /// How the limits of a domain are used; `None` where it has none.
     #[must_use]
     pub fn allotment(&self, domain: &str) -> Option<&Allotment> {
-        let (_, row) = self.holder(domain)?;
-        let (entry, limits) = self.entry(domain).zip(row.limits)?;
-        Some(entry.allotment(|| limits::allot(self, domain, entry, limits)))
+        self.held(domain)?.allotment()
     }
 
     /// Mailboxes and aliases of a domain: the addresses that somebody gets, as far as they fit into the domain's limits.
     #[must_use]
     pub fn counts(&self, domain: &str) -> (u32, u32) {
         let Some(entry) = self.entry(domain) else { return (0, 0) };
+        let held = self.held(domain);
         let count = || {
-            let winners = entry.addresses().filter_map(|claims| self.winner_among(domain, claims));
+            let winners = held.iter().flat_map(Held::winners);
             winners.fold((0, 0), |(mailboxes, aliases), winner| match winner.object.kind {
                 Kind::Mailbox => (mailboxes + 1, aliases),
                 _ => (mailboxes, aliases + 1),
             })
         };
-        self.allotment(domain).map_or_else(|| entry.winners(count), |allotment| allotment.fitting)
+        let allotment = held.and_then(|held| held.allotment());
+        allotment.map_or_else(|| entry.winners(count), |allotment| allotment.fitting)
     }
 
     /// Who gets an address that is claimed so: the oldest from a namespace that the holder of the domain admits.
     #[must_use]
     pub fn winner_among<'a>(&self, domain: &str, claims: &'a [Claim]) -> Option<&'a Claim> {
-        let holder = self.holder(domain)?;
-        claims.iter().find(|claim| self.may_have(claim, holder))
-    }
-
-    /// Whether an object may claim an address in a domain held by `holder`.
-    #[must_use]
-    pub fn may_have(&self, claim: &Claim, (holder, row): (&ObjectId, &DomainRow)) -> bool {
-        match claim.object.kind {
-            Kind::Domain => claim.object == *holder,
-            Kind::Mailbox | Kind::Alias | Kind::Admin => {
-                self.domain_admits(&holder.name, row, &claim.object.name.namespace)
-            }
-        }
+        self.held(domain)?.winner_among(claims)
     }
 }

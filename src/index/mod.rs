@@ -6,6 +6,7 @@
 mod admins;
 mod claims;
 mod declared;
+mod held;
 mod key;
 mod limits;
 mod lookup;
@@ -18,10 +19,13 @@ mod targets;
 mod unreadable;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 pub use claims::{Claim, DomainEntry};
+pub use held::Held;
 pub use key::Key;
 pub use limits::{Allotment, Exceeded};
 pub use namespaces::{Allowed, Labels};

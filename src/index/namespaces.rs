@@ -1,6 +1,8 @@
 //! Which namespaces may use an object, and the labels that decide it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
 
 use kube::core::{Selector, SelectorExt};
 

@@ -1,6 +1,8 @@
 //! Objects that exist and can't be parsed, as after a downgrade: what they own is left alone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use hashbrown::HashMap;
 
 use super::rows::{Kind, ObjectId};
 use super::{Index, Key};

@@ -64,9 +64,6 @@ pub(crate) fn digest(parts: &[&str]) -> String {
         hasher.update(part.len().to_le_bytes());
         hasher.update(part);
     }
-    hasher.finalize().iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
-        use std::fmt::Write;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let [a, b, c, d, e, f, g, h, ..] = hasher.finalize().0;
+    format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }

@@ -13,12 +13,12 @@ impl KeyPlanner<'_> {
             return Some(obstacle);
         }
         wants.iter().find_map(|want| {
-            let id = self.id(want.row.table());
-            if id.0 == Table::Admin && !self.terms.lacking.is_empty() {
+            let table = want.row.table();
+            if table == Table::Admin && !self.terms.lacking.is_empty() {
                 return Some(self.blocked_by_tables());
             }
-            match (self.current.rows.get(&id), self.current.owners.get(&id)) {
-                (_, Some(owner)) if id.0 == Table::Admin && self.is_of_another_server(owner, want) => {
+            match (self.row(table), self.owner(table)) {
+                (_, Some(owner)) if table == Table::Admin && self.is_of_another_server(owner, want) => {
                     let message =
                         format!("{} of the MailServer {} owns this row", owner.object, owner.server);
                     Some((Reason::Conflict, message))
@@ -34,11 +34,10 @@ impl KeyPlanner<'_> {
     /// An alias would take the mail of a mailbox of the same address that nobody declares, or not any more, and that stays.
     fn blocked_by_mailbox(&self, wants: &[Want]) -> Option<(Reason, String)> {
         let wants_table = |table| wants.iter().any(|want| want.row.table() == table);
-        let id = self.id(Table::Mailbox);
-        if !wants_table(Table::Alias) || wants_table(Table::Mailbox) || !self.current.rows.contains_key(&id) {
+        if !wants_table(Table::Alias) || wants_table(Table::Mailbox) || self.row(Table::Mailbox).is_none() {
             return None;
         }
-        let stays = match self.current.owners.get(&id) {
+        let stays = match self.owner(Table::Mailbox) {
             Some(owner) if !self.is_of_installation(owner) => return self.blocked_by_owner(owner),
             Some(owner) => owner.policy != DeletionPolicy::Delete && (self.terms.declared)(owner).is_none(),
             None => true,

@@ -3,8 +3,8 @@
 //! A deletion policy is for the object's end. While the object is there, what it doesn't declare any more, or may not have,
 //! goes whatever its policy says; and where nobody serves its domain its rows sleep, still its own, until somebody does.
 
+use super::KeyPlanner;
 use super::log::{Change, LogRow};
-use super::{KeyPlanner, RowId};
 use crate::api::DeletionPolicy;
 use crate::desired::{Desired, Serving};
 use crate::tables::{OwnerRow, Row, Table};
@@ -14,7 +14,7 @@ impl KeyPlanner<'_> {
     pub(super) fn remove_losers(&mut self, desired: &Desired) {
         let Some(winner) = desired.wants.first().map(|want| want.uid.clone()) else { return };
         for &table in self.key.tables() {
-            let owner = self.current.owners.get(&self.id(table));
+            let owner = self.owner(table);
             if owner.is_some_and(|owner| *owner.object_uid != *winner) {
                 self.remove(table, desired);
             }
@@ -24,37 +24,29 @@ impl KeyPlanner<'_> {
     /// What is kept and gone all the same (somebody removed it) is not made anew; what is there is this server's now.
     pub(super) fn keep(&mut self) {
         for &table in self.key.tables() {
-            let id = self.id(table);
-            let Some(owner) = self.current.owners.get(&id).filter(|owner| self.is_of_installation(owner))
-            else {
+            let Some(owner) = self.owner(table).filter(|owner| self.is_of_installation(owner)) else {
                 continue;
             };
             self.take_over(owner);
-            if !self.current.rows.contains_key(&id) {
-                self.plan.disowned.push(id);
+            if self.row(table).is_none() {
+                self.plan.disowned.push(self.id(table));
             }
         }
     }
 
     /// Takes a row away that would change what another object's rows under the same key mean: nobody's policy keeps it.
     pub(super) fn remove_from_successor(&mut self, table: Table, desired: &Desired) {
-        let id = self.id(table);
-        let Some(owner) = self.current.owners.get(&id).filter(|owner| self.may_remove(owner, desired)) else {
-            return;
-        };
-        if self.current.rows.contains_key(&id) {
-            self.delete(&id);
+        let Some(owner) = self.owner(table).filter(|owner| self.may_remove(owner, desired)) else { return };
+        if self.row(table).is_some() {
+            self.delete(table);
         }
         self.disown(owner);
     }
 
     /// Takes a table's row away, as the policy of an object says that is gone.
     pub(super) fn remove(&mut self, table: Table, desired: &Desired) {
-        let id = self.id(table);
-        let Some(owner) = self.current.owners.get(&id).filter(|owner| self.may_remove(owner, desired)) else {
-            return;
-        };
-        let Some(row) = self.current.rows.get(&id) else {
+        let Some(owner) = self.owner(table).filter(|owner| self.may_remove(owner, desired)) else { return };
+        let Some(row) = self.row(table) else {
             self.disown(owner);
             return;
         };
@@ -66,7 +58,7 @@ impl KeyPlanner<'_> {
                 self.put_to_sleep(row, owner, policy, desired);
                 return;
             }
-            (Some(_), _) | (None, DeletionPolicy::Delete) => self.delete(&id),
+            (Some(_), _) | (None, DeletionPolicy::Delete) => self.delete(table),
             (None, DeletionPolicy::Disable) if self.may_switch_off(table, desired) => self.switch_off(row),
             (None, DeletionPolicy::Disable | DeletionPolicy::Retain) => {}
         }
@@ -90,7 +82,7 @@ impl KeyPlanner<'_> {
             // Switching it on again is no correction of what somebody else did.
             owner.desired.clear();
         }
-        if self.current.owners.get(&self.id(owner.table)) != Some(&owner) {
+        if self.owner(owner.table) != Some(&owner) {
             self.plan.owned.push(owner);
         }
     }
@@ -98,7 +90,7 @@ impl KeyPlanner<'_> {
     /// Beside a catch-all the identity row of a mailbox stays: without it the catch-all's owner would get the mail of a mailbox
     /// that is switched off, which Postfix refuses.
     fn may_switch_off(&self, table: Table, desired: &Desired) -> bool {
-        let is_identity = table == Table::Alias && self.current.rows.contains_key(&self.id(Table::Mailbox));
+        let is_identity = table == Table::Alias && self.row(Table::Mailbox).is_some();
         !is_identity || !(desired.has_catch_all || desired.serving != Serving::Served)
     }
 
@@ -110,13 +102,13 @@ impl KeyPlanner<'_> {
         }
     }
 
-    fn delete(&mut self, id: &RowId) {
+    fn delete(&mut self, table: Table) {
         // Without its row in vmail_id a mailbox goes on as before, under the owner of all others.
-        if id.0 != Table::Id {
+        if table != Table::Id {
             self.plan.lost.insert(self.key.clone());
         }
-        self.plan.log.extend(LogRow::of(Change::Delete, id.0, self.key));
-        self.plan.deletes.push(id.clone());
+        self.plan.log.extend(LogRow::of(Change::Delete, table, self.key));
+        self.plan.deletes.push(self.id(table));
     }
 
     /// The database deletes and disowns for their own server only: what another one had is taken over first.

@@ -28,20 +28,15 @@ impl KeyPlanner<'_> {
 
     /// Whether the row that is there was there before its object.
     pub(super) fn is_adopted(&self, table: Table) -> bool {
-        let id = self.id(table);
-        self.current.rows.contains_key(&id)
-            && self
-                .current
-                .owners
-                .get(&id)
-                .is_none_or(|owner| split(&owner.named).any(|name| name == ADOPTED))
+        self.row(table).is_some()
+            && self.owner(table).is_none_or(|owner| split(&owner.named).any(|name| name == ADOPTED))
     }
 
     /// What the object doesn't name stays as somebody else wrote it, unless it was named before: then it goes back to its
     /// default.
     pub(super) fn keep_shared_columns(&self, want: &Want, row: &mut Row, current: &Row, has_catch_all: bool) {
         let table = row.table();
-        let owner = self.current.owners.get(&self.id(table));
+        let owner = self.owner(table);
         for column in SharedColumn::ALL {
             let was_named =
                 owner.is_some_and(|owner| split(&owner.named).any(|name| name == column.as_str()));
@@ -64,11 +59,11 @@ impl KeyPlanner<'_> {
     /// What is said of a row that somebody switched off before its object adopted it.
     pub(super) fn switched_off(&self, want: &Want) -> Option<Warning> {
         let table = want.row.table();
-        let current = self.current.rows.get(&self.id(table))?;
+        let current = self.row(table)?;
         if current.active() != Some(false) || want.row.active() != Some(true) {
             return None;
         }
-        let owner = self.current.owners.get(&self.id(table));
+        let owner = self.owner(table);
         let is_named = want.named.contains(&SharedColumn::Active)
             || owner
                 .is_some_and(|owner| split(&owner.named).any(|name| name == SharedColumn::Active.as_str()));
@@ -84,9 +79,8 @@ impl KeyPlanner<'_> {
     /// put it: mail doesn't move, so the row keeps its maildir for as long as it is there.
     pub(super) fn kept_maildir(&self, want: &Want) -> Option<&str> {
         let Row::Mailbox(wanted) = &want.row else { return None };
-        let id = self.id(Table::Mailbox);
-        let current = self.current.rows.get(&id).and_then(as_mailbox)?;
-        let is_ours = match self.current.owners.get(&id) {
+        let current = self.row(Table::Mailbox).and_then(as_mailbox)?;
+        let is_ours = match self.owner(Table::Mailbox) {
             Some(owner) => split(&owner.named).any(|name| name == MAILDIR),
             None => current.maildir == wanted.maildir,
         };

@@ -1,6 +1,8 @@
 //! Verdicts that wait for a worker: first come, first served, one of an object. No IO; the time is an argument.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+
+use hashbrown::{HashMap, HashSet};
 
 use tokio::time::Instant;
 

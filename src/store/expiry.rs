@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::columns::Columns;
 use super::names::Names;
 use super::statement::{Statement, pieces};
+use crate::plan::LOCKED_PASSWORD;
 use crate::tables::{MailboxRow, Row, Table};
 
 /// What is written now, of which the passwords' time begins.
@@ -22,7 +23,8 @@ fn is_known(columns: &Columns) -> bool {
     [Table::Domain, Table::Mailbox].iter().all(|table| columns.has(table.as_str(), "password_expiry"))
 }
 
-/// Gives the passwords of mailboxes the days that their domains name. One statement a domain: the tables' own columns may be
+/// Gives the passwords of mailboxes the days that their domains name; where nobody can log in there is nothing to expire. One
+/// statement a domain: the tables' own columns may be
 /// of collations that can't be compared with each other.
 pub(super) fn renew<'q>(
     names: &Names,
@@ -35,7 +37,9 @@ pub(super) fn renew<'q>(
     }
     let mut by_domain: BTreeMap<&str, Vec<&'q MailboxRow>> = BTreeMap::new();
     for row in rows {
-        if let Row::Mailbox(row) = row {
+        if let Row::Mailbox(row) = row
+            && row.password != LOCKED_PASSWORD
+        {
             by_domain.entry(&row.domain).or_default().push(row);
         }
     }

@@ -19,7 +19,7 @@ use super::teller::Teller;
 use crate::api::Reason;
 use crate::api::mail_server::Drift;
 use crate::client;
-use crate::desired::desired;
+use crate::desired::is_empty;
 use crate::index::rows::ServerRow;
 use crate::index::{Key, Work};
 use crate::object::ObjectName;
@@ -209,11 +209,8 @@ impl<'a> Passes<'a> {
         for chunk in keys.chunks(LOOK) {
             {
                 let index = self.context.index.read();
-                let is_gone = |key: &Key| {
-                    let desired = desired(&index, self.server, key);
-                    desired.wants.is_empty() && desired.kept.is_none() && !desired.unknown
-                };
-                gone.extend(chunk.iter().filter(|key| is_gone(key)).map(|key| (*key).clone()));
+                let is_gone = |key: &&&Key| is_empty(&index, self.server, key);
+                gone.extend(chunk.iter().filter(is_gone).map(|key| (*key).clone()));
             }
             tokio::task::yield_now().await;
         }

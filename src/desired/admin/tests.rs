@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::desired::{desired, unserved};
+use crate::index::Key;
 use crate::index::rows::Kind;
 use crate::testing::{World, myhost};
 
