@@ -2,6 +2,7 @@
 
 mod database;
 mod mail_store;
+mod pods;
 mod postfix;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -13,9 +14,10 @@ pub use database::{Database, DatabaseTls, EmbeddedDatabase, ExternalDatabase};
 pub use mail_store::{
     AccessMode, DEFAULT_MINIMUM_UID, DEFAULT_OWNER, MailStore, MailboxFormat, MailboxLayout, StoredAs,
 };
+pub use pods::Pods;
 pub use postfix::{
-    DEFAULT_RECIPIENT_DELIMITER, OWNED_PARAMETERS, Postfix, PostfixService, PostfixTls, RelayHost,
-    ServiceType,
+    DEFAULT_RECIPIENT_DELIMITER, OWNED_PARAMETERS, Postfix, PostfixQueue, PostfixService, PostfixTls,
+    RelayHost, ServiceType,
 };
 
 use super::address::DomainName;
@@ -63,6 +65,9 @@ pub struct MailServerSpec {
     /// The Postfix workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postfix: Option<Postfix>,
+    /// Where the pods of Postfix and of the embedded database run, and how their images are pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<Pods>,
     /// The namespaces whose `MailDomain`s may name this server. Default: only its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,

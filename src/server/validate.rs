@@ -23,6 +23,9 @@ const DEFAULT_MAIL_SIZE: &str = "10Gi";
 /// Size of the embedded database's volume where a `MailServer` names none.
 const DEFAULT_DATABASE_SIZE: &str = "1Gi";
 
+/// Size of the queue's volumes where a `MailServer` names none.
+const DEFAULT_QUEUE_SIZE: &str = "1Gi";
+
 const READ_WRITE_MANY: &str = "ReadWriteMany";
 
 /// Images for what a `MailServer` names none for.
@@ -58,6 +61,8 @@ pub struct ValidatedServer {
     pub endpoint: Option<Endpoint>,
     /// Where its accounts are looked up, as the set loop calls it.
     pub tables: u64,
+    /// What its pods have in common.
+    pub pods: api::Pods,
     /// The Postfix workload.
     pub postfix: PostfixWorkload,
     /// The mail store.
@@ -73,8 +78,10 @@ pub struct PostfixWorkload {
     pub image: String,
     /// Number of its pods.
     pub replicas: i32,
-    /// Requests and limits of its main container.
+    /// Requests and limits of its containers.
     pub resources: Option<ResourceRequirements>,
+    /// The volume of each pod's queue.
+    pub queue: VolumeRequest,
     /// Kind of the Service that receives SMTP.
     pub service_type: ServiceType,
     /// Annotations of that Service.
@@ -123,6 +130,8 @@ pub struct VolumeRequest {
 pub struct DatabaseWorkload {
     /// Image with `mariadbd`, `mariadb-install-db` and `mariadb-admin`.
     pub image: String,
+    /// Requests and limits of its containers.
+    pub resources: Option<ResourceRequirements>,
     /// Its volume.
     pub volume: VolumeRequest,
 }
@@ -144,6 +153,7 @@ pub fn validate(server: &MailServer, images: &Images) -> Result<ValidatedServer,
         database_workload(written.unwrap_or_default(), images)
     });
     Ok(ValidatedServer {
+        pods: server.spec.pods.clone().unwrap_or_default(),
         postfix: postfix_workload(server.spec.postfix.clone().unwrap_or_default(), images),
         mail_store: mail_store(server.spec.mail_store.clone().unwrap_or_default()),
         tables: ServerRow::from(server).database,
@@ -163,10 +173,16 @@ fn begins_service_names(name: &str) -> bool {
 
 fn postfix_workload(written: api::Postfix, images: &Images) -> PostfixWorkload {
     let service = written.service.unwrap_or_default();
+    let queue = written.queue.unwrap_or_default();
     PostfixWorkload {
         image: written.image.unwrap_or_else(|| images.postfix.clone()),
         replicas: written.replicas.unwrap_or(1),
         resources: written.resources,
+        queue: VolumeRequest {
+            size: queue.size.unwrap_or_else(|| Quantity(DEFAULT_QUEUE_SIZE.to_owned())),
+            storage_class_name: queue.storage_class_name,
+            access_modes: access_modes(None),
+        },
         service_type: service.type_.unwrap_or_default(),
         service_annotations: service.annotations.unwrap_or_default(),
         tls_secret: written.tls.map(|tls| tls.secret_name),
@@ -228,6 +244,7 @@ fn access_modes(written: Option<&[AccessMode]>) -> Vec<String> {
 fn database_workload(written: api::EmbeddedDatabase, images: &Images) -> DatabaseWorkload {
     DatabaseWorkload {
         image: written.image.unwrap_or_else(|| images.mariadb.clone()),
+        resources: written.resources,
         volume: VolumeRequest {
             size: written.size.unwrap_or_else(|| Quantity(DEFAULT_DATABASE_SIZE.to_owned())),
             storage_class_name: written.storage_class_name,

@@ -1,5 +1,6 @@
 //! The database of a `MailServer`: one that the operator runs, or one that is there already.
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -30,6 +31,9 @@ pub struct EmbeddedDatabase {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
+    /// Requests and limits of the containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
     /// Size of its volume. Default: 1Gi. Fixed once the volume exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretReference;
+use super::{SIZE_MESSAGE, SIZE_RULE, SecretReference};
 use crate::api::quantity::ByteQuantity;
 
 /// What begins an extension where a `MailServer` says nothing of it.
@@ -25,9 +26,12 @@ pub struct Postfix {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 20))]
     pub replicas: Option<i32>,
-    /// Requests and limits of the Postfix container.
+    /// Requests and limits of the containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+    /// The volume of each pod's queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<PostfixQueue>,
     /// The Service that receives SMTP on port 25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<PostfixService>,
@@ -64,6 +68,20 @@ pub struct Postfix {
     #[x_kube(validation = Rule::new("self.all(name, !self[name].matches('[\\\\x00-\\\\x1f\\\\x7f$]') && !self[name].matches('^[ #]'))").message("write each value on one line, without control characters, without $ (write the value itself) and not beginning with # or a space"))]
     #[schemars(extend("maxProperties" = 64), extend("additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub parameters: Option<BTreeMap<String, String>>,
+}
+
+/// The volume that mail waits in. Postfix refuses mail when it is full, and loses none.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(SIZE_RULE).message(SIZE_MESSAGE))]
+pub struct PostfixQueue {
+    /// Size of the volume. Default: 1Gi. Fixed once the volume exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
+    /// Storage class of the volume. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
 }
 
 /// A server that mail for others is handed to.

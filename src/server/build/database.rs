@@ -94,20 +94,21 @@ fn pod(server: &ValidatedServer, workload: &DatabaseWorkload) -> PodSpec {
             seccomp_profile: Some(seccomp()),
             ..PodSecurityContext::default()
         }),
-        init_containers: Some(vec![prepare(&workload.image), install(&workload.image)]),
-        containers: vec![mariadb(&workload.image)],
+        init_containers: Some(vec![prepare(workload), install(workload)]),
+        containers: vec![mariadb(workload)],
         volumes: Some(vec![
             memory_volume("run"),
             Volume { name: "init".to_owned(), secret: Some(init), ..Volume::default() },
         ]),
-        ..pod_spec()
+        ..pod_spec(&server.pods)
     }
 }
 
-fn prepare(image: &str) -> Container {
+fn prepare(workload: &DatabaseWorkload) -> Container {
     Container {
         name: "prepare".to_owned(),
-        image: Some(image.to_owned()),
+        image: Some(workload.image.clone()),
+        resources: workload.resources.clone(),
         command: Some(strings(["sh", "-c", PREPARE])),
         security_context: Some(SecurityContext {
             run_as_non_root: Some(false),
@@ -120,10 +121,11 @@ fn prepare(image: &str) -> Container {
     }
 }
 
-fn install(image: &str) -> Container {
+fn install(workload: &DatabaseWorkload) -> Container {
     Container {
         name: "install".to_owned(),
-        image: Some(image.to_owned()),
+        image: Some(workload.image.clone()),
+        resources: workload.resources.clone(),
         command: Some(strings(["sh", "-c", INSTALL])),
         security_context: Some(security_context(&[])),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
@@ -132,10 +134,11 @@ fn install(image: &str) -> Container {
     }
 }
 
-fn mariadb(image: &str) -> Container {
+fn mariadb(workload: &DatabaseWorkload) -> Container {
     Container {
         name: "mariadb".to_owned(),
-        image: Some(image.to_owned()),
+        image: Some(workload.image.clone()),
+        resources: workload.resources.clone(),
         command: Some(strings(["mariadbd"])),
         args: Some(vec![
             "--no-defaults".to_owned(),

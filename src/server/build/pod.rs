@@ -1,12 +1,21 @@
 //! What the pods of both workloads have in common: their security, and short forms of long types.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, EmptyDirVolumeSource, PodSpec, SeccompProfile, SecurityContext, Volume, VolumeMount,
+    Capabilities, EmptyDirVolumeSource, LocalObjectReference, PodSpec, SeccompProfile, SecurityContext,
+    Volume, VolumeMount,
 };
 
+use crate::api::mail_server::{Pods, SecretReference};
+
 /// Pods run without access to the API server and without the environment variables of every Service.
-pub(super) fn pod_spec() -> PodSpec {
+pub(super) fn pod_spec(pods: &Pods) -> PodSpec {
+    let pull_secret = |secret: &SecretReference| LocalObjectReference { name: secret.name.clone() };
+    let pull_secrets = pods.image_pull_secrets.as_deref();
     PodSpec {
+        image_pull_secrets: pull_secrets.map(|secrets| secrets.iter().map(pull_secret).collect()),
+        node_selector: pods.node_selector.clone(),
+        tolerations: pods.tolerations.clone(),
+        priority_class_name: pods.priority_class_name.clone(),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(30),

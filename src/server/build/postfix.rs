@@ -45,7 +45,7 @@ pub(super) fn stateful_set(server: &ValidatedServer) -> StatefulSet {
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
                 spec: Some(pod(server)),
             },
-            volume_claim_templates: Some(vec![volumes::queue_template()]),
+            volume_claim_templates: Some(vec![volumes::template(names::QUEUE_VOLUME, &server.postfix.queue)]),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()
@@ -61,7 +61,7 @@ fn pod(server: &ValidatedServer) -> PodSpec {
         init_containers: Some(vec![prepare(server)]),
         containers: vec![run(server)],
         volumes: Some(volumes_of(server)),
-        ..pod_spec()
+        ..pod_spec(&server.pods)
     };
     disruption::place(server, spec)
 }
@@ -72,6 +72,7 @@ fn prepare(server: &ValidatedServer) -> Container {
         image: Some(server.postfix.image.clone()),
         command: Some(strings(["/usr/local/bin/vmail-operator", "agent", "prepare"])),
         args: Some(owner(server)),
+        resources: server.postfix.resources.clone(),
         security_context: Some(security_context(PREPARE_CAPABILITIES)),
         volume_mounts: Some(vec![
             mount("queue", contract::QUEUE_VOLUME),

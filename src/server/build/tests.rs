@@ -209,3 +209,33 @@ fn nobody_elses_object_is_taken_over() {
     let leftover = require_owned(&secret(owner("of a deleted one")), &server).unwrap_err();
     assert!(matches!(&leftover, Error::Leftover(_)) && leftover.finding().is_none(), "{leftover}");
 }
+
+#[test]
+fn both_workloads_run_where_the_server_says_with_what_it_gives_them() {
+    let resources = json!({"requests": {"memory": "64Mi"}, "limits": {"memory": "256Mi"}});
+    let spec = json!({
+        "hostname": "myhost.example.org",
+        "pods": {
+            "imagePullSecrets": [{"name": "registry"}],
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "mail", "operator": "Exists"}],
+            "priorityClassName": "mail",
+        },
+        "postfix": {"resources": resources, "queue": {"size": "5Gi", "storageClassName": "fast"}},
+        "database": {"embedded": {"resources": resources}},
+    });
+    let objects = objects(&spec);
+    for stateful_set in [&objects.postfix, &objects.database.as_ref().unwrap().stateful_set] {
+        let pod = serde_json::to_value(pod_of(stateful_set)).unwrap();
+        for (field, value) in spec["pods"].as_object().unwrap() {
+            assert_eq!(pod[field], *value);
+        }
+        let containers = ["initContainers", "containers"].map(|kind| pod[kind].as_array().unwrap());
+        for container in containers.into_iter().flatten() {
+            assert_eq!(container["resources"], resources, "{}", container["name"]);
+        }
+    }
+    let queue = serde_json::to_value(&objects.postfix).unwrap()["spec"]["volumeClaimTemplates"][0]["spec"].clone();
+    assert_eq!(queue["resources"]["requests"]["storage"], "5Gi");
+    assert_eq!(queue["storageClassName"], "fast");
+}

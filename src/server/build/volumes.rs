@@ -5,15 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::metadata;
 use super::names::{self, Component};
 use crate::server::validate::{MailVolume, ValidatedServer, VolumeRequest};
-
-/// Room for mail that waits: Postfix refuses mail when it is full, and loses none.
-const QUEUE_SIZE: &str = "1Gi";
 
 /// The mail store's claim, unless somebody else made one.
 pub(super) fn mail_claim(server: &ValidatedServer) -> Option<PersistentVolumeClaim> {
@@ -23,18 +19,6 @@ pub(super) fn mail_claim(server: &ValidatedServer) -> Option<PersistentVolumeCla
         spec: Some(spec(request)),
         ..PersistentVolumeClaim::default()
     })
-}
-
-/// Claim template of the queue: each Postfix pod has its own.
-pub(super) fn queue_template() -> PersistentVolumeClaim {
-    template(
-        names::QUEUE_VOLUME,
-        &VolumeRequest {
-            size: Quantity(QUEUE_SIZE.to_owned()),
-            storage_class_name: None,
-            access_modes: vec!["ReadWriteOnce".to_owned()],
-        },
-    )
 }
 
 /// Claim template of a `StatefulSet`.
