@@ -92,8 +92,9 @@ pub struct Desired {
     pub wants: Vec<Want>,
     /// One verdict for each object that declares the key, assuming that the rows can be written.
     pub verdicts: Vec<Verdict>,
-    /// uid of an object that can't have what it declares now: rows that it owns stay as they are.
-    pub kept: Option<Box<str>>,
+    /// Where the object that gets the key is over a limit: its uid, then those of the younger ones that may have the key and
+    /// wait for it. Nobody is given rows, and rows that these own stay as they are.
+    pub kept: Vec<Box<str>>,
     /// Whether the server serves the key's domain.
     pub serving: Serving,
     /// Whether the domain has a catch-all, which gets the mail of an address whose alias is switched off.
@@ -130,19 +131,21 @@ pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
     })
 }
 
-/// Whether nothing should be under `key`, so that what is there goes. Answered at once where a mailbox gets the address:
-/// it has rows, or keeps those that it had.
+/// Whether nothing should be written under `key`, so that what is there may go. Answered at once where a mailbox gets the
+/// address and fits: it has rows.
 #[must_use]
 pub fn is_empty(index: &Index, server: &ObjectName, key: &Key) -> bool {
     if let (Key::Address(address), Some(held), Some(_)) =
         (key, index.held(key.domain()), index.server(server))
         && held.server == Some(server)
-        && held.winner(address.local_part()).is_some_and(|winner| winner.object.kind == Kind::Mailbox)
+        && let Some(winner) = held.winner(address.local_part())
+        && winner.object.kind == Kind::Mailbox
+        && held.allotment().is_none_or(|allotment| !allotment.over.contains_key(&winner.object))
     {
         return false;
     }
     let desired = desired(index, server, key);
-    desired.wants.is_empty() && desired.kept.is_none() && !desired.unknown
+    desired.wants.is_empty() && !desired.unknown
 }
 
 /// Whether the `MailDomain` that holds a domain may be one that can't be parsed.
@@ -239,7 +242,11 @@ fn served_address(index: &Index, server: &ServerRow, held: Held<'_>, address: &A
     let desired = Desired { verdicts, has_catch_all, ..Desired::default() };
     let object = winner.map(|claim| &claim.object);
     match object {
-        Some(object) if over.is_some() => Desired { kept: uid(index, object), ..desired },
+        Some(_) if over.is_some() => {
+            let waiting = claims.iter().filter(|claim| held.admits(claim));
+            let kept = waiting.filter_map(|claim| Some(index.meta(&claim.object)?.uid.clone())).collect();
+            Desired { kept, ..desired }
+        }
         Some(object) if object.kind == Kind::Mailbox => {
             let row = index.mailbox(&object.name);
             let way = Way { forwards: problem.is_none(), has_catch_all };
@@ -272,10 +279,6 @@ fn routed(object: &ObjectId, problem: Option<&Problem>, warning: Option<Warning>
 
 fn limit_exceeded(object: &ObjectId, exceeded: Exceeded) -> Verdict {
     Verdict::new(object, Reason::LimitExceeded, exceeded.to_string())
-}
-
-fn uid(index: &Index, object: &ObjectId) -> Option<Box<str>> {
-    index.meta(object).map(|meta| meta.uid.clone())
 }
 
 fn synced(object: &ObjectId) -> Verdict {

@@ -212,8 +212,8 @@ impl<'a> KeyPlanner<'a> {
         {
             return;
         }
-        if desired.kept.as_deref().is_some_and(|uid| self.is_all_of(uid)) {
-            self.keep();
+        if !desired.kept.is_empty() {
+            self.keep_or_remove(desired);
             return;
         }
         if let Some(obstacle) = self.blocked(&desired.wants) {
@@ -251,11 +251,6 @@ impl<'a> KeyPlanner<'a> {
     fn belongs_to_unreadable(&self) -> bool {
         let mut owners = self.owners();
         owners.any(|owner| (self.terms.is_unreadable)(&owner.object_uid))
-    }
-
-    /// Whether the object with this uid owns every row under the key that anybody owns.
-    fn is_all_of(&self, uid: &str) -> bool {
-        self.owners().all(|owner| owner.object_uid == uid)
     }
 
     fn owners(&self) -> impl Iterator<Item = &'a OwnerRow> {

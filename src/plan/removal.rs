@@ -1,4 +1,4 @@
-//! Rows that nothing declares under their key any more: deleted, switched off, let go, or kept for their object. Pure.
+//! Rows that nothing declares under their key any more, or not as they are: deleted, switched off, let go, or kept. Pure.
 //!
 //! A deletion policy is for the object's end. While the object is there, what it doesn't declare any more, or may not have,
 //! goes whatever its policy says; and where nobody serves its domain its rows sleep, still its own, until somebody does.
@@ -21,16 +21,33 @@ impl KeyPlanner<'_> {
         }
     }
 
-    /// What is kept and gone all the same (somebody removed it) is not made anew; what is there is this server's now.
-    pub(super) fn keep(&mut self) {
+    /// The object that gets the key is over a limit: nobody takes over what is there, so it goes only where nobody may have it.
+    ///
+    /// A row stays that is the object's own, or that of a younger one which may have the key and waits for it. What an object
+    /// has that may not have the key goes. The row of an object that is gone stays beside one that stays, for the rows of a
+    /// key mean something only together (an identity row without its mailbox bounces mail); else it goes by its policy.
+    pub(super) fn keep_or_remove(&mut self, desired: &Desired) {
         for &table in self.key.tables() {
-            let Some(owner) = self.owner(table).filter(|owner| self.is_of_installation(owner)) else {
-                continue;
-            };
-            self.take_over(owner);
-            if self.row(table).is_none() {
-                self.plan.disowned.push(self.id(table));
+            match self.owner(table) {
+                Some(owner) if self.stays(owner, desired) => self.keep(owner),
+                _ => self.remove(table, desired),
             }
+        }
+    }
+
+    fn stays(&self, owner: &OwnerRow, desired: &Desired) -> bool {
+        let is_kept = |owner: &OwnerRow| desired.kept.iter().any(|uid| **uid == *owner.object_uid);
+        is_kept(owner) || ((self.terms.declared)(owner).is_none() && self.owners().any(is_kept))
+    }
+
+    /// What is kept and gone all the same (somebody removed it) is not made anew; what is there is this server's now.
+    fn keep(&mut self, owner: &OwnerRow) {
+        if !self.is_of_installation(owner) {
+            return;
+        }
+        self.take_over(owner);
+        if self.row(owner.table).is_none() {
+            self.plan.disowned.push(self.id(owner.table));
         }
     }
 

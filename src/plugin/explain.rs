@@ -154,7 +154,7 @@ impl Story<'_> {
         let facts: Vec<String> = lost
             .map(|verdict| format!("{}: {}: {}", verdict.object, verdict.reason.as_str(), verdict.message))
             .collect();
-        if desired.kept.is_some() {
+        if !desired.kept.is_empty() {
             self.doubt(format!("a row that {key} had before is kept, and can't be seen from here"));
         }
         if !facts.is_empty() {

@@ -156,6 +156,7 @@ pub(super) fn strangers() -> impl Strategy<Value = Current> {
 enum Tampering {
     Remove,
     RemoveOwner,
+    ChangeOwner,
     SwitchOff,
     AddTarget,
     Overwrite,
@@ -166,8 +167,8 @@ enum Tampering {
 pub(super) struct Drifting(Vec<(prop::sample::Index, Tampering)>);
 
 pub(super) fn drifting() -> impl Strategy<Value = Drifting> {
-    use Tampering::{AddTarget, Overwrite, Remove, RemoveOwner, SwitchOff};
-    let tampering = select(vec![Remove, RemoveOwner, SwitchOff, AddTarget, Overwrite]);
+    use Tampering::{AddTarget, ChangeOwner, Overwrite, Remove, RemoveOwner, SwitchOff};
+    let tampering = select(vec![Remove, RemoveOwner, ChangeOwner, SwitchOff, AddTarget, Overwrite]);
     prop::collection::vec((any::<prop::sample::Index>(), tampering), 0..5).prop_map(Drifting)
 }
 
@@ -185,6 +186,13 @@ impl Drifting {
                 }
                 Tampering::RemoveOwner => {
                     current.owners.remove(id);
+                }
+                Tampering::ChangeOwner => {
+                    let others: Vec<OwnerRow> = current.owners.values().cloned().collect();
+                    if let Some(owner) = current.owners.get_mut(id) {
+                        let other = which.get(&others).clone();
+                        (owner.object, owner.object_uid) = (other.object, other.object_uid);
+                    }
                 }
                 Tampering::Overwrite => {
                     current.rows.insert(id.clone(), row(id.0, &id.1));

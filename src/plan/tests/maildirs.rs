@@ -2,8 +2,6 @@
 
 use super::*;
 
-const ALFRED: &str = "alfred@alpha.example.org";
-
 fn theirs(maildir: &str) -> Row {
     Row::Mailbox(MailboxRow {
         username: ALFRED.into(),

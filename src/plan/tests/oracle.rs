@@ -78,8 +78,13 @@ impl Model {
 
     /// The object that gets a key of a server.
     pub(super) fn winner(&self, server: &ObjectName, key: &Key) -> Option<Declared<'_>> {
+        self.claimants(server, key).into_iter().next()
+    }
+
+    /// The objects that may have a key of a server, oldest first.
+    pub(super) fn claimants(&self, server: &ObjectName, key: &Key) -> Vec<Declared<'_>> {
         if !self.serves(server, key) {
-            return None;
+            return Vec::new();
         }
         if let Key::Admin(username) = key {
             let claims = self.of_kind(Kind::Admin, "username", username.as_str());
@@ -88,10 +93,10 @@ impl Model {
                     && self.is_admitted_by_server((*id, *object))
                     && (object.spec["superAdmin"] != true || *id.name.namespace == *server.namespace)
             };
-            return claims.filter(may_have).min_by_key(|(id, object)| (object.created, *id));
+            return oldest_first(claims.filter(may_have));
         }
-        let holder = self.holder(key.domain())?;
-        let Key::Address(address) = key else { return Some(holder) };
+        let Some(holder) = self.holder(key.domain()) else { return Vec::new() };
+        let Key::Address(address) = key else { return vec![holder] };
         let admits = |(id, _): &Declared<'_>| {
             self.admits(&holder.1.spec["allowedNamespaces"], &holder.0.name.namespace, &id.name.namespace)
         };
@@ -99,7 +104,12 @@ impl Model {
         let aliases = self.of_kind(Kind::Alias, "address", address.as_str());
         let catch_all =
             Some(holder).filter(|(_, object)| key.is_catch_all() && object.spec["catchAll"].is_array());
-        let claims = mailboxes.chain(aliases).filter(admits).chain(catch_all);
-        claims.min_by_key(|(id, object)| (object.created, *id))
+        oldest_first(mailboxes.chain(aliases).filter(admits).chain(catch_all))
     }
+}
+
+fn oldest_first<'a>(claims: impl Iterator<Item = Declared<'a>>) -> Vec<Declared<'a>> {
+    let mut claims: Vec<_> = claims.collect();
+    claims.sort_by_key(|(id, object)| (object.created, *id));
+    claims
 }

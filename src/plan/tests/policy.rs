@@ -2,30 +2,9 @@
 
 use super::*;
 use crate::api::DeletionPolicy;
-use crate::index::rows::Kind;
 use crate::tables::IdRow;
 
-const ALFRED: &str = "alfred@alpha.example.org";
 const CATCH_ALL: &str = "@alpha.example.org";
-
-fn alpha(world: &mut World, extra: &Value) {
-    let mut spec = json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"});
-    spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    world.domain("mail", "alpha", 1, spec);
-}
-
-fn id(table: Table, key: &str) -> RowId {
-    (table, key.to_owned())
-}
-
-fn on(verdicts: &[Verdict], kind: Kind, name: &str) -> Reason {
-    let mut on = verdicts
-        .iter()
-        .filter(|verdict| verdict.object.kind == kind && verdict.object.name.to_string() == name);
-    let verdict = on.next().unwrap();
-    assert!(on.next().is_none(), "one verdict");
-    verdict.reason
-}
 
 fn unmanaged_mailbox(active: bool) -> Row {
     Row::Mailbox(MailboxRow {
@@ -44,14 +23,6 @@ fn adopt(world: &World, current: &mut Current) -> Vec<Verdict> {
     let planned = plan_keys(world, current, all_keys(world, current), ExistingRows::Adopt);
     apply(current, &planned.plan);
     planned.verdicts
-}
-
-fn active(current: &Current, table: Table, key: &str) -> Option<bool> {
-    current.rows.get(&id(table, key)).and_then(Row::active)
-}
-
-fn is_owned(current: &Current, table: Table, key: &str) -> bool {
-    current.owners.contains_key(&id(table, key))
 }
 
 #[test]

@@ -66,10 +66,7 @@ impl Comparison<'_> {
             "{key} is {winner:?}'s: {desired:?}"
         );
         if let Some((object, _)) = winner.filter(|_| desired.wants.is_empty()) {
-            let over = self
-                .index
-                .allotment(key.domain())
-                .is_some_and(|allotment| allotment.over.contains_key(object));
+            let over = self.is_over_limit(key, object);
             let told = desired.verdicts.iter().find(|verdict| verdict.object == *object);
             // What is wrong with a domain's catch-all is told on the domain, where something worse may be told.
             let is_told = told.map_or(object.kind == Kind::Domain, |told| {
@@ -80,14 +77,31 @@ impl Comparison<'_> {
         for &table in key.tables() {
             let row = (table, key.as_str().to_owned());
             let Some(owner) = self.after.owners.get(&row) else { continue };
-            let is_left =
-                self.is_held(key) || self.is_left_drift(&row) || !self.model.serves(self.server, key);
+            let is_left = self.is_held(key)
+                || self.is_left_drift(&row)
+                || self.is_kept(key, owner)
+                || !self.model.serves(self.server, key);
             let looks_after =
                 owner.server == id(self.server) || (table != Table::Admin && is_of_cluster(owner));
             if looks_after && !is_left {
                 assert_eq!(Some(&*owner.object_uid), uid, "a loser has no row: {row:?}");
             }
         }
+    }
+
+    fn is_over_limit(&self, key: &Key, object: &ObjectId) -> bool {
+        self.index.allotment(key.domain()).is_some_and(|allotment| allotment.over.contains_key(object))
+    }
+
+    /// Whether a row stays because the winner is over a limit: it is that of an object which may have the key, or of one that
+    /// is gone, beside such a row.
+    fn is_kept(&self, key: &Key, owner: &OwnerRow) -> bool {
+        let claimants = self.model.claimants(self.server, key);
+        let may_have = |owner: &OwnerRow| claimants.iter().any(|(_, object)| object.uid == owner.object_uid);
+        let is_over = matches!(key, Key::Address(_))
+            && claimants.first().is_some_and(|(winner, _)| self.is_over_limit(key, winner));
+        let is_gone = self.model.with_uid(&owner.object_uid).is_none();
+        is_over && (may_have(owner) || (is_gone && self.owners(key).any(may_have)))
     }
 
     fn is_held(&self, key: &Key) -> bool {
@@ -270,10 +284,8 @@ impl Comparison<'_> {
             // The other server has the same tables.
             return self.assert_untouched(id);
         }
-        let is_kept = desired.kept.as_deref() == Some(&*owner.object_uid)
-            && self.owners(id).all(|other| other.object_uid == owner.object_uid);
         let left = self.after.rows.get(id);
-        if row.is_some() && (is_kept || (desired.wants.is_empty() && self.is_held(&key))) {
+        if row.is_some() && (self.is_kept(&key, owner) || (desired.wants.is_empty() && self.is_held(&key))) {
             assert_eq!(left, row, "{id:?} is kept");
             return assert!(self.after.owners.contains_key(id), "{id:?} is kept");
         }
@@ -312,11 +324,8 @@ impl Comparison<'_> {
         }
     }
 
-    fn owners(&self, id: &RowId) -> impl Iterator<Item = &OwnerRow> {
-        self.before
-            .owners
-            .values()
-            .filter(|owner| owner.key == id.1 && (owner.table == Table::Admin) == (id.0 == Table::Admin))
+    fn owners(&self, key: &Key) -> impl Iterator<Item = &OwnerRow> {
+        key.tables().iter().filter_map(|table| self.before.owners.get(&(*table, key.as_str().to_owned())))
     }
 }
 

@@ -301,7 +301,7 @@ proptest! {
         prop_assert_eq!(judged.len(), live.uids.len());
         for key in live.every_key() {
             let wanted = desired(&live.world.index, &myhost(), &key);
-            let is_empty_as_a_whole = wanted.wants.is_empty() && wanted.kept.is_none() && !wanted.unknown;
+            let is_empty_as_a_whole = wanted.wants.is_empty() && !wanted.unknown;
             prop_assert_eq!(is_empty(&live.world.index, &myhost(), &key), is_empty_as_a_whole, "{}", key);
             for want in wanted.wants.iter().filter(|want| judged[&want.object] == Reason::Synced) {
                 prop_assert!(has(&live.current, want), "{} is told Synced and lacks {want:?}", want.object);

@@ -36,7 +36,7 @@ impl Wanted {
 
     /// Adds what is declared under a key; the objects are told of it if `is_told`.
     pub(super) fn add(&mut self, key: &Key, desired: Desired, is_told: bool) {
-        if desired.kept.is_some() {
+        if !desired.kept.is_empty() {
             self.kept.insert(key.clone());
         }
         if !desired.wants.is_empty() {
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn an_object_that_is_refused_what_it_declares_keeps_what_it_had() {
         let mut wanted = Wanted::default();
-        wanted.add(&key("bob@alpha.org"), Desired { kept: Some("uid".into()), ..Desired::default() }, true);
+        wanted.add(&key("bob@alpha.org"), Desired { kept: vec!["uid".into()], ..Desired::default() }, true);
         assert!(!wanted.gone(before().keys()).contains(&key("bob@alpha.org")));
         let kept = set(&[]).with_kept(&before(), &wanted, &BTreeSet::new());
         assert_eq!(
