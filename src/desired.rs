@@ -176,6 +176,8 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
         return Vec::new();
     }
     let waiting = |claim: &Claim| match (claim.object.kind, index.holder(key.domain())) {
+        (Kind::Domain, None) => domain::unserved(index, &claim.object)
+            .unwrap_or_else(|| Verdict::new(&claim.object, Reason::Conflict, no_holder(index, key.domain()))),
         (_, None) => Verdict::new(&claim.object, Reason::UnknownDomain, no_holder(index, key.domain())),
         (Kind::Domain, _) => domain::unserved(index, &claim.object).unwrap_or_else(|| synced(&claim.object)),
         (_, Some((holder, _))) => domain::unserved(index, holder).map_or_else(
@@ -183,14 +185,14 @@ pub fn unserved(index: &Index, key: &Key) -> Vec<Verdict> {
             |verdict| Verdict { object: claim.object.clone(), ..verdict },
         ),
     };
-    index.claims_on(key).iter().filter(|claim| speaks_for(claim, key)).map(waiting).collect()
+    index.claims_on(key).iter().filter(|claim| is_judged(index, claim, key)).map(waiting).collect()
 }
 
 fn no_holder(index: &Index, domain: &str) -> String {
     match index.unreadable_holder(domain) {
         None => format!("no MailDomain declares {domain}: create one, or correct the address"),
         Some(unreadable) => format!(
-            "no MailDomain that can be read declares {domain}; MailDomain {unreadable} can't be read, the operator's log says why"
+            "no MailDomain that can be read holds {domain}, and MailDomain {unreadable} can't be read, the operator's log says why: until it can, rows of the domain stay as they are"
         ),
     }
 }
@@ -206,9 +208,11 @@ fn no_server(index: &Index, server: &ObjectName, remedy: &str) -> String {
     }
 }
 
-/// A `MailDomain` is judged under its domain, not under its catch-all's key.
-fn speaks_for(claim: &Claim, key: &Key) -> bool {
+/// Whether a claimant is judged under a key: a `MailDomain` under its domain and not under its catch-all's key, and nobody that
+/// can't be read.
+fn is_judged(index: &Index, claim: &Claim, key: &Key) -> bool {
     (claim.object.kind == Kind::Domain) == matches!(key, Key::Domain(_))
+        && index.meta(&claim.object).is_some()
 }
 
 fn served_address(index: &Index, server: &ServerRow, held: Held<'_>, address: &Address) -> Desired {

@@ -206,10 +206,11 @@ struct KeyPlanner<'a> {
 
 impl<'a> KeyPlanner<'a> {
     fn run(&mut self, desired: &mut Desired) {
-        if desired.unknown
-            || self.belongs_to_unreadable()
-            || (desired.serving == Serving::Waiting && (self.terms.is_taken_over)(self.key))
-        {
+        if let Some(owner) = self.unreadable_owner() {
+            self.tell_unreadable(desired, owner);
+            return;
+        }
+        if desired.unknown || (desired.serving == Serving::Waiting && (self.terms.is_taken_over)(self.key)) {
             return;
         }
         if !desired.kept.is_empty() {
@@ -248,9 +249,8 @@ impl<'a> KeyPlanner<'a> {
         (table, self.key.as_str().to_owned())
     }
 
-    fn belongs_to_unreadable(&self) -> bool {
-        let mut owners = self.owners();
-        owners.any(|owner| (self.terms.is_unreadable)(&owner.object_uid))
+    fn unreadable_owner(&self) -> Option<&'a OwnerRow> {
+        self.owners().find(|owner| (self.terms.is_unreadable)(&owner.object_uid))
     }
 
     fn owners(&self) -> impl Iterator<Item = &'a OwnerRow> {

@@ -22,7 +22,7 @@ use crate::api::{MailAdmin, MailAlias, MailDomain, MailServer, Mailbox};
 use crate::index::Index;
 use crate::index::rows::{Kind, ObjectId, ServerRow};
 use crate::object::ObjectName;
-use guard::Guarded;
+use guard::{Guarded, Unreadable};
 
 /// The index, shared by the watches that fill it and the tasks that read it.
 #[derive(Clone)]
@@ -245,10 +245,11 @@ impl Sink<Guarded<MailServer>> for Servers {
 struct Accounts(Kind);
 
 impl Accounts {
-    fn unreadable(&self, index: &mut Index, name: ObjectName, uid: Option<&str>, error: &str) {
+    fn unreadable(&self, index: &mut Index, name: ObjectName, object: &Unreadable) {
+        let outline = object.outline(&name.namespace);
         let id = ObjectId { kind: self.0, name };
-        tracing::warn!(object = %id, error, "object can't be parsed, its rows are left as they are");
-        index.apply_unreadable(id, uid.unwrap_or_default().into());
+        tracing::warn!(object = %id, error = object.error, "object can't be parsed, its rows are left as they are");
+        index.apply_unreadable(id, outline);
     }
 }
 
@@ -262,9 +263,7 @@ macro_rules! account_sink {
             fn apply(&self, index: &mut Index, name: ObjectName, object: Guarded<$kind>) {
                 match object.0 {
                     Ok(object) => index.$apply(name, (&object).into()),
-                    Err(invalid) => {
-                        self.unreadable(index, name, invalid.metadata.uid.as_deref(), &invalid.error)
-                    }
+                    Err(invalid) => self.unreadable(index, name, &invalid),
                 }
             }
 

@@ -5,7 +5,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use super::{Desired, Verdict, Want, conflict, named, no_server, password_want};
+use super::{Desired, Verdict, Want, conflict, is_unknown, named, no_holder, no_server, password_want};
 use crate::api::{Address, DomainName, Reason};
 use crate::index::rows::{AdminRow, ObjectId};
 use crate::index::{Claim, Index};
@@ -55,6 +55,8 @@ pub(super) fn served(index: &Index, server: &ObjectName, username: &Address) -> 
     Desired {
         wants: winner.map(|(claim, row)| want(index, &claim.object, row)).into_iter().collect(),
         verdicts: admitted.map(verdict).collect(),
+        unknown: winner
+            .is_some_and(|(_, row)| row.domains.iter().any(|domain| is_unknown(index, domain.as_str()))),
         ..Desired::default()
     }
 }
@@ -133,6 +135,9 @@ fn refusal(
                 "{domain} is not given to this admin: {holder} does not admit the namespace {namespace}: add {namespace} to its allowedNamespaces, or take the domain out of domains"
             );
             Some((Reason::NotAllowed, message))
+        }
+        None if is_unknown(index, domain.as_str()) => {
+            Some((Reason::UnknownDomain, no_holder(index, domain.as_str())))
         }
         None => {
             let message = format!(

@@ -1,8 +1,8 @@
 //! What should stand under a domain: its row, and the row that makes it an alias of another.
 
 use super::{
-    Desired, Verdict, Want, Warning, conflict, is_unknown, limit_exceeded, named, no_server, owner, routed,
-    synced,
+    Desired, Verdict, Want, Warning, conflict, is_judged, is_unknown, limit_exceeded, named, no_server,
+    owner, routed, synced,
 };
 use crate::api::limits::megabytes;
 use crate::api::{DomainName, Reason};
@@ -62,7 +62,12 @@ pub(super) fn served(index: &Index, server: &ServerRow, held: Held<'_>, key: &Ke
             .chain(alias_domain.map(|alias_domain| want(alias_domain, active)))
             .chain(owner::domain_row(server, row).map(|id| want(Row::Id(id), Vec::new())))
             .collect(),
-        verdicts: index.claims_on(key).iter().map(verdict).collect(),
+        verdicts: index
+            .claims_on(key)
+            .iter()
+            .filter(|claim| is_judged(index, claim, key))
+            .map(verdict)
+            .collect(),
         unknown,
         ..Desired::default()
     }

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{Mailbox, MailboxStatus};
+use crate::index::Outline;
 use crate::tables::Table;
 use crate::testing::{World, myhost, object};
 
@@ -207,7 +208,7 @@ fn what_cannot_be_read_is_told_as_that_and_nothing_is_known_of_its_rows() {
     assert!(!unknown(&world, "x@alpha.example.org"));
     let alpha = ObjectId { kind: Kind::Domain, name: ObjectName::new("mail", "alpha") };
     world.index.take_unserved();
-    world.index.apply_unreadable(alpha.clone(), "7".into());
+    world.index.apply_unreadable(alpha.clone(), Outline { uid: "7".into(), ..Outline::default() });
     for key in ["alpha.example.org", "x@alpha.example.org", "delta.example.org"] {
         assert!(unknown(&world, key), "{key}");
     }
@@ -218,7 +219,7 @@ fn what_cannot_be_read_is_told_as_that_and_nothing_is_known_of_its_rows() {
     assert_eq!(told.reason, Reason::UnknownDomain);
     assert!(told.message.contains("MailDomain mail/alpha can't be read"), "{}", told.message);
     world.domain("mail", "alpha", 1, json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org"}));
-    world.index.apply_unreadable(alpha, "7".into());
+    world.index.apply_unreadable(alpha, Outline { uid: "7".into(), ..Outline::default() });
     assert!(!unknown(&world, "y@nowhere.example.org"), "its last readable row tells which domain is its own");
 }
 

@@ -102,9 +102,7 @@ impl Index {
     /// Whether the server that a `MailAdmin` names exists and admits it.
     #[must_use]
     pub fn server_admits_admin(&self, name: &ObjectName, row: &AdminRow) -> bool {
-        self.servers.get(&row.server).is_some_and(|server| {
-            self.namespaces.admits(&server.allowed, &row.server.namespace, &name.namespace)
-        })
+        self.admitting(&row.server, &name.namespace).is_some()
     }
 
     /// The keys of all admins that name `server`, in order.

@@ -4,7 +4,8 @@ use super::rows::{DomainRow, Kind, ObjectId};
 use super::{Allotment, Claim, DomainEntry, Index, limits};
 use crate::object::ObjectName;
 
-/// A domain that a `MailDomain` holds: the oldest whose server exists and admits it, else the oldest.
+/// A domain that a `MailDomain` holds: the oldest whose server exists and admits it, else the oldest. Nobody holds it where that
+/// one can't be read ([`Index::unreadable_holder`]).
 #[derive(Clone, Copy)]
 pub struct Held<'a> {
     index: &'a Index,
@@ -25,8 +26,14 @@ impl<'a> Held<'a> {
             Some(Self { index, entry, holder: &claim.object, row, server })
         };
         let claims = entry.domain_claims();
-        let served = claims.iter().filter_map(held).find(|held| held.server.is_some());
-        served.or_else(|| held(claims.first()?))
+        for claim in claims {
+            match held(claim) {
+                Some(held) if held.server.is_some() => return Some(held),
+                None if index.unreadable_may_hold(&claim.object) => return None,
+                _ => {}
+            }
+        }
+        held(claims.first()?)
     }
 
     /// Who claims an address of the domain, oldest first; the local part of the catch-all is empty.

@@ -105,8 +105,13 @@ impl Index {
 
     /// The server that a `MailDomain` names, if it exists and admits it.
     pub(super) fn serving(&self, domain: &ObjectName, row: &DomainRow) -> Option<&ObjectName> {
-        let (name, server) = self.servers.get_key_value(&row.server)?;
-        self.namespaces.admits(&server.allowed, &row.server.namespace, &domain.namespace).then_some(name)
+        self.admitting(&row.server, &domain.namespace)
+    }
+
+    /// A server, if it exists and admits the domains and admins of a namespace.
+    pub(super) fn admitting(&self, server: &ObjectName, namespace: &str) -> Option<&ObjectName> {
+        let (name, row) = self.servers.get_key_value(server)?;
+        self.namespaces.admits(&row.allowed, &server.namespace, namespace).then_some(name)
     }
 
     /// Whether a `MailDomain` admits objects of a namespace.
@@ -132,17 +137,20 @@ impl Index {
         self.configured.keys().filter(move |key| self.server_of(key.domain()) == Some(server))
     }
 
-    /// Whether a `MailDomain` that names `server` has a transport of its own or is switched off: only then Postfix needs to
-    /// look transports up.
+    /// Whether a `MailDomain` that names `server` has a transport of its own or is switched off, or may, since it can't be read:
+    /// only then Postfix needs to look transports up.
     #[must_use]
     pub fn has_transports(&self, server: &ObjectName) -> bool {
         self.transports.get(server).is_some_and(|domains| *domains > 0)
+            || self.may_serve_unreadable(server, &[Kind::Domain])
     }
 
-    /// Whether `server` serves a catch-all or a disabled mailbox: only then Postfix needs to look for disabled recipients.
+    /// Whether `server` serves a catch-all or a disabled mailbox, or something that may be one, since it can't be read: only then
+    /// Postfix needs to look for disabled recipients.
     #[must_use]
     pub fn has_guarded(&self, server: &ObjectName) -> bool {
         self.guarded.keys().any(|key| self.server_of(key.domain()) == Some(server))
+            || self.may_serve_unreadable(server, &[Kind::Domain, Kind::Mailbox, Kind::Alias])
     }
 
     /// All keys that anything declares and that `server` serves, in order.

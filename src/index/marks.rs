@@ -9,8 +9,10 @@ use crate::object::ObjectName;
 
 impl Index {
     pub(super) fn mark_all_naming(&mut self, server: &ObjectName) {
-        let domains: BTreeSet<_> =
-            self.domains.values().filter(|row| row.server == *server).map(|row| row.domain.clone()).collect();
+        let readable = self.domains.values().map(|row| (&row.server, &row.domain));
+        let unreadable = self.unreadable.domains().map(|(_, server, domain)| (server, domain));
+        let naming = readable.chain(unreadable).filter(|(named, _)| *named == server);
+        let domains: BTreeSet<_> = naming.map(|(_, domain)| domain.clone()).collect();
         for domain in domains {
             self.mark_domain(domain.as_str());
         }

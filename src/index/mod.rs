@@ -30,6 +30,7 @@ pub use key::Key;
 pub use limits::{Allotment, Exceeded};
 pub use namespaces::{Allowed, Labels};
 use rows::{AliasRow, DomainRow, Kind, MailboxRow, ObjectId, Row, ServerRow};
+pub use unreadable::Outline;
 
 pub use work::Work;
 
@@ -115,16 +116,18 @@ impl Index {
             return;
         }
         let answers_otherwise = |allowed: &Allowed| allowed.matches(old) != allowed.matches(labels.as_ref());
-        let affected: BTreeSet<_> = self
-            .domains
-            .iter()
-            .filter(|(name, row)| {
-                let server = || self.servers.get(&row.server);
-                answers_otherwise(&row.allowed)
-                    || (&*name.namespace == namespace
-                        && server().is_some_and(|server| answers_otherwise(&server.allowed)))
-            })
+        let server_answers_otherwise = |object: &ObjectName, server: &ObjectName| {
+            &*object.namespace == namespace
+                && self.servers.get(server).is_some_and(|row| answers_otherwise(&row.allowed))
+        };
+        let readable = self.domains.iter().filter(|(name, row)| {
+            answers_otherwise(&row.allowed) || server_answers_otherwise(name, &row.server)
+        });
+        let unreadable =
+            self.unreadable.domains().filter(|(name, server, _)| server_answers_otherwise(name, server));
+        let affected: BTreeSet<_> = readable
             .map(|(_, row)| row.domain.clone())
+            .chain(unreadable.map(|(_, _, domain)| domain.clone()))
             .collect();
         let admins = self.admins_affected(namespace, answers_otherwise);
         for domain in &affected {

@@ -251,12 +251,69 @@ fn work_that_is_given_back_is_taken_again() {
 }
 
 #[test]
+fn a_domain_is_looked_at_when_an_unreadable_one_may_hold_it_and_not_any_more() {
+    let mut world = World::with_alpha();
+    let selector = json!({"from": "Selector", "selector": {"matchLabels": {"mail": "yes"}}});
+    let server = json!({"hostname": "myhost.example.org", "allowedNamespaces": selector});
+    world.server("mail", "myhost", server.clone());
+    let older = ObjectId { kind: Kind::Domain, name: ObjectName::new("tenant", "older") };
+    let domain = DomainName::parse("alpha.example.org").unwrap();
+    let outline = |server| Outline { domain: Some(domain.clone()), server, ..Outline::default() };
+    let key = Key::Domain(domain.clone());
+    let label = |yes: &str| Some([("mail".to_owned(), yes.to_owned())].into());
+    world.index.apply_unreadable(older.clone(), outline(Some(myhost())));
+    for (admitted, holds) in [("yes", None), ("no", Some("mail/alpha"))] {
+        world.index.take_work(&myhost());
+        world.index.take_unserved();
+        world.index.apply_namespace("tenant", label(admitted));
+        let holder = world.index.holder(domain.as_str()).map(|(id, _)| id.name.to_string());
+        assert_eq!(holder.as_deref(), holds);
+        let looked_at =
+            if holds.is_some() { world.index.take_work(&myhost()).keys } else { world.index.take_unserved() };
+        assert!(looked_at.contains(&key), "{admitted}");
+    }
+    world.index.apply_unreadable(older.clone(), outline(None));
+    assert!(world.index.take_unserved().contains(&key), "its server may be any now");
+    world.index.remove(&older);
+    assert!(world.index.take_work(&myhost()).keys.contains(&key));
+}
+
+#[test]
+fn what_postfix_may_need_for_an_unreadable_object_it_has() {
+    let mut world = World::with_alpha();
+    let id = |kind| ObjectId { kind, name: ObjectName::new("mail", "beta") };
+    let needs = |world: &World| (world.index.has_transports(&myhost()), world.index.has_guarded(&myhost()));
+    assert_eq!(needs(&world), (false, false));
+    for (kind, server, needed) in [
+        (Kind::Domain, None, (true, true)),
+        (Kind::Domain, Some(myhost()), (true, true)),
+        (Kind::Domain, Some(ObjectName::new("mail", "other")), (false, false)),
+        (Kind::Mailbox, None, (false, true)),
+        (Kind::Admin, Some(myhost()), (false, false)),
+    ] {
+        let version = world.index.needs_version(&myhost());
+        world.index.apply_unreadable(id(kind), Outline { server, ..Outline::default() });
+        assert_eq!(needs(&world), needed, "{kind:?}");
+        assert_ne!(world.index.needs_version(&myhost()), version);
+        let version = world.index.needs_version(&myhost());
+        world.index.remove(&id(kind));
+        assert_eq!(needs(&world), (false, false));
+        assert_ne!(world.index.needs_version(&myhost()), version);
+    }
+    world.index.apply_unreadable(
+        ObjectId { kind: Kind::Domain, name: ObjectName::new("mail", "alpha") },
+        Outline::default(),
+    );
+    assert_eq!(needs(&world), (false, false), "its last readable form counts");
+}
+
+#[test]
 fn what_may_have_waited_for_an_unreadable_object_is_looked_at_when_that_is_readable_or_gone() {
     let domain = |name: &str| ObjectId { kind: Kind::Domain, name: ObjectName::new("mail", name) };
     let mut world = World::with_alpha();
-    world.index.apply_unreadable(domain("beta"), "7".into());
-    world.index.apply_unreadable(domain("gamma"), "8".into());
-    world.index.apply_unreadable(domain("alpha"), "9".into());
+    world.index.apply_unreadable(domain("beta"), Outline { uid: "7".into(), ..Outline::default() });
+    world.index.apply_unreadable(domain("gamma"), Outline { uid: "8".into(), ..Outline::default() });
+    world.index.apply_unreadable(domain("alpha"), Outline { uid: "9".into(), ..Outline::default() });
     world.index.take_work(&myhost());
     world.index.remove(&domain("beta"));
     assert!(world.index.take_work(&myhost()).all, "nobody knows which domain it held");

@@ -88,6 +88,17 @@ impl KeyPlanner<'_> {
         (self.terms.existing_rows == ExistingRows::Fail).then_some((Reason::RowExists, message))
     }
 
+    /// Nobody takes over what belongs to an object that can't be read, and who would is told so.
+    pub(super) fn tell_unreadable(&mut self, desired: &mut Desired, owner: &OwnerRow) {
+        if desired.wants.first().is_some_and(|want| *want.uid != *owner.object_uid) {
+            let message = format!(
+                "{} owns this row and can't be read, the operator's log says why: until then it stays as it is",
+                owner.object
+            );
+            self.tell_blocked(desired, (Reason::Conflict, message));
+        }
+    }
+
     pub(super) fn tell_blocked(&mut self, desired: &mut Desired, (reason, message): (Reason, String)) {
         if let Some(object) = desired.wants.first().map(|want| want.object.clone()) {
             self.elsewhere.extend(correct(&mut desired.verdicts, Verdict::new(&object, reason, message)));

@@ -7,6 +7,7 @@ mod passes;
 mod policy;
 mod properties;
 mod reached;
+mod unreadable;
 mod world;
 mod worlds;
 
@@ -365,39 +366,6 @@ fn deletion_policies_delete_disable_or_retain() {
         assert_eq!(row.and_then(as_mailbox).map(|row| row.active), left, "{policy}");
         assert!(current.owners.keys().all(|(_, key)| key == "alpha.example.org"), "{policy}");
     }
-}
-
-#[test]
-fn an_object_that_cannot_be_parsed_keeps_its_rows() {
-    let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, &json!({}));
-    sync(&world, &mut current);
-    let mut restarted = World::with_alpha();
-    let id = ObjectId { kind: Kind::Mailbox, name: ObjectName::new("mail", "alfred") };
-    restarted.index.apply_unreadable(id.clone(), "mail-alfred".into());
-    assert!(full(&restarted, &current).plan.is_empty());
-    restarted.index.remove(&id);
-    assert_eq!(full(&restarted, &current).plan.deletes.len(), 2);
-}
-
-/// After a restart nothing is known of it, not even which domain it declares.
-#[test]
-fn a_domain_that_cannot_be_parsed_costs_its_addresses_nothing() {
-    let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, &json!({}));
-    world.domain(
-        "mail",
-        "delta",
-        1,
-        json!({"serverRef": {"name": "myhost"}, "domain": "delta.example.org", "aliasOf": "alpha.example.org"}),
-    );
-    sync(&world, &mut current);
-    let alpha = ObjectId { kind: Kind::Domain, name: ObjectName::new("mail", "alpha") };
-    world.index.remove(&alpha);
-    world.index.apply_unreadable(alpha.clone(), "mail-alpha".into());
-    assert!(full(&world, &current).plan.is_empty());
-    world.index.remove(&alpha);
-    assert_eq!(full(&world, &current).plan.deletes.len(), 4, "alpha, alfred's two and the alias domain");
 }
 
 #[test]

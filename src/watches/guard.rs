@@ -6,7 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error};
+use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::api::DomainName;
+use crate::api::mail_domain::ServerReference;
+use crate::index::Outline;
 
 /// An object, or what can be said of one that can't be parsed.
 ///
@@ -23,19 +28,36 @@ pub(super) struct Unreadable {
     pub(super) error: String,
     /// Its metadata.
     pub(super) metadata: ObjectMeta,
+    /// Its spec, as far as it is one.
+    spec: Value,
+}
+
+impl Unreadable {
+    /// What can be said of it, if it is in `namespace`: of the fields that say who holds a domain those that can be read.
+    pub(super) fn outline(&self, namespace: &str) -> Outline {
+        let server = ServerReference::deserialize(&self.spec["serverRef"]).ok();
+        Outline {
+            uid: self.metadata.uid.as_deref().unwrap_or_default().into(),
+            created: self.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            domain: self.spec["domain"].as_str().and_then(|domain| DomainName::parse(domain).ok()),
+            server: server.map(|server| server.within(namespace)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
 struct OnlyMetadata {
     metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Value,
 }
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <&RawValue>::deserialize(deserializer)?.get();
         let unreadable = |error: serde_json::Error| {
-            let OnlyMetadata { metadata } = serde_json::from_str(text)?;
-            Ok(Unreadable { error: error.to_string(), metadata })
+            let OnlyMetadata { metadata, spec } = serde_json::from_str(text)?;
+            Ok(Unreadable { error: error.to_string(), metadata, spec })
         };
         let object = match serde_json::from_str(text) {
             Ok(object) => Ok(object),
@@ -79,7 +101,8 @@ mod tests {
     use kube::core::{ObjectList, WatchEvent};
 
     use super::*;
-    use crate::api::Mailbox;
+    use crate::api::{MailDomain, Mailbox};
+    use crate::object::ObjectName;
 
     const GOOD: &str = r#"{"apiVersion": "vmail.dev/v1alpha1", "kind": "Mailbox", "metadata": {"name": "bob"}, "spec": {"address": "bob@alpha.example.org"}}"#;
     const BAD: &str = r#"{"apiVersion": "vmail.dev/v1alpha1", "kind": "Mailbox", "metadata": {"name": "eve", "uid": "7"}, "spec": {"address": 7}}"#;
@@ -96,8 +119,33 @@ mod tests {
         let list: ObjectList<Guarded<Mailbox>> = serde_json::from_str(&text).unwrap();
         assert_eq!(names(&list.items), [("eve", false), ("bob", true)]);
         let unreadable = list.items[0].0.as_ref().unwrap_err();
+        assert_eq!(unreadable.outline("mail"), Outline { uid: "7".into(), ..Outline::default() });
         assert_eq!(unreadable.metadata.uid.as_deref(), Some("7"));
         assert!(unreadable.error.contains("invalid type"), "{}", unreadable.error);
+    }
+
+    #[test]
+    fn of_an_unreadable_domain_is_known_which_it_is_as_far_as_it_can_be_read() {
+        let outline = |spec: &str| {
+            let text = format!(
+                r#"{{"metadata": {{"name": "a", "uid": "7", "creationTimestamp": "1970-01-01T00:00:05Z"}}, "spec": {spec}}}"#
+            );
+            serde_json::from_str::<Guarded<MailDomain>>(&text).unwrap().0.unwrap_err().outline("mail")
+        };
+        let known = Outline {
+            uid: "7".into(),
+            created: 5,
+            domain: Some(DomainName::parse("alpha.example.org").unwrap()),
+            server: Some(ObjectName::new("mail", "myhost")),
+        };
+        let spec =
+            r#"{"domain": "alpha.example.org", "serverRef": {"name": "myhost"}, "deletionPolicy": "Later"}"#;
+        assert_eq!(outline(spec), known);
+        let spec = r#"{"domain": "alpha.example.org", "serverRef": "myhost"}"#;
+        assert_eq!(outline(spec), Outline { server: None, ..known.clone() });
+        for spec in ["7", "{}", r#"{"domain": "not a domain"}"#] {
+            assert_eq!(outline(spec), Outline { server: None, domain: None, ..known.clone() }, "{spec}");
+        }
     }
 
     #[test]

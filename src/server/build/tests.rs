@@ -235,7 +235,8 @@ fn both_workloads_run_where_the_server_says_with_what_it_gives_them() {
             assert_eq!(container["resources"], resources, "{}", container["name"]);
         }
     }
-    let queue = serde_json::to_value(&objects.postfix).unwrap()["spec"]["volumeClaimTemplates"][0]["spec"].clone();
+    let queue =
+        serde_json::to_value(&objects.postfix).unwrap()["spec"]["volumeClaimTemplates"][0]["spec"].clone();
     assert_eq!(queue["resources"]["requests"]["storage"], "5Gi");
     assert_eq!(queue["storageClassName"], "fast");
 }
