@@ -8,7 +8,7 @@ use vmail_operator::api::DeletionPolicy;
 use vmail_operator::index::Key;
 use vmail_operator::plan::{Current, LogRow, Plan};
 use vmail_operator::store::{Access, Error, Store};
-use vmail_operator::tables::{AliasRow, DomainRow, MailboxRow, OwnerRow, Row, Table};
+use vmail_operator::tables::{AliasDomainRow, AliasRow, DomainRow, MailboxRow, OwnerRow, Row, Table};
 
 use crate::mariadb::MariaDb;
 
@@ -30,6 +30,16 @@ pub fn domain(name: &str) -> Row {
         quota: 2048,
         active: true,
     })
+}
+
+/// Two domains, of which delta is an alias of alpha.
+pub fn alpha_and_delta() -> Vec<Row> {
+    let alias = AliasDomainRow {
+        alias_domain: "delta.example.org".into(),
+        target_domain: "alpha.example.org".into(),
+        active: true,
+    };
+    vec![domain("alpha.example.org"), domain("delta.example.org"), Row::AliasDomain(alias)]
 }
 
 pub fn mailbox(number: usize) -> Row {

@@ -6,10 +6,10 @@ use vmail_operator::object::ObjectName;
 use vmail_operator::postfix::maps::{self, Entries, Map};
 use vmail_operator::postfix::{self, DatabaseEndpoint, MailOwner, Needs};
 use vmail_operator::store::Store;
-use vmail_operator::tables::{AliasDomainRow, IdRow, MailboxRow, Row};
+use vmail_operator::tables::{IdRow, MailboxRow, Row};
 
 use crate::mariadb::MariaDb;
-use crate::store::{SERVER, alias, domain, writing};
+use crate::store::{SERVER, alias, alpha_and_delta, writing};
 
 fn mailbox(name: &str, active: bool) -> Row {
     Row::Mailbox(MailboxRow {
@@ -32,20 +32,14 @@ fn rows() -> Vec<Row> {
         let address = format!("{name}@alpha.example.org");
         alias(&address, address.clone())
     };
-    let mut rows = vec![
-        domain("alpha.example.org"),
-        domain("delta.example.org"),
-        Row::AliasDomain(AliasDomainRow {
-            alias_domain: "delta.example.org".into(),
-            target_domain: "alpha.example.org".into(),
-            active: true,
-        }),
+    let mut rows = alpha_and_delta();
+    rows.extend([
         id("a@alpha.example.org", 970),
         id("a+off@alpha.example.org", 980),
         alias("@alpha.example.org", "a@alpha.example.org".into()),
         alias("off.alias@alpha.example.org", "a@alpha.example.org".into()),
         alias("off@delta.example.org", "a@alpha.example.org".into()),
-    ];
+    ]);
     rows.extend(boxes.iter().map(identity));
     rows.extend(boxes.map(|(name, active)| mailbox(name, active)));
     rows
@@ -115,8 +109,6 @@ fn delimiter(characters: &str) -> RecipientDelimiter {
 async fn an_address_with_an_extension_is_found_with_any_delimiter_and_files_answer_the_same() {
     let mariadb = MariaDb::shared();
     let access = mariadb.database("lookups").await;
-    // Owners are written once their table is there.
-    Store::open(&access, SERVER).await.unwrap().close().await;
     Store::open(&access, SERVER).await.unwrap().apply(&writing(rows())).await.unwrap();
     let addresses: Vec<String> =
         ["a", "a+b", "a+x", "a-x", "a-b.c", "a-b", "a+off", "off", "off-list", "off+x"]

@@ -4,10 +4,10 @@ use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
 use vmail_operator::plan::{Plan, RowId};
 use vmail_operator::store::Store;
-use vmail_operator::tables::{AliasDomainRow, IdRow, OwnerRow, Row};
+use vmail_operator::tables::{IdRow, OwnerRow, Row};
 
 use crate::mariadb::MariaDb;
-use crate::store::{SERVER, alias, domain, execute, mailbox, writing};
+use crate::store::{SERVER, alias, alpha_and_delta, execute, mailbox, writing};
 use crate::store_admins::admin;
 
 const TABLES: [&str; 8] =
@@ -24,17 +24,11 @@ async fn counts(root: &mut MySqlConnection) -> Vec<i64> {
 
 /// A row of every table, and `mailboxes` with their identity rows.
 fn rows(mailboxes: usize) -> Vec<Row> {
-    let mut rows = vec![
-        domain("alpha.example.org"),
-        domain("delta.example.org"),
-        Row::AliasDomain(AliasDomainRow {
-            alias_domain: "delta.example.org".into(),
-            target_domain: "alpha.example.org".into(),
-            active: true,
-        }),
+    let mut rows = alpha_and_delta();
+    rows.extend([
         Row::Id(IdRow { key: "u0@alpha.example.org".into(), uid: 950, gid: 950 }),
         Row::Admin(admin("boss@nowhere.org", &["alpha.example.org"])),
-    ];
+    ]);
     rows.extend((0..mailboxes).map(mailbox));
     rows.extend((0..mailboxes).map(|number| {
         let address = format!("u{number}@alpha.example.org");
