@@ -3,12 +3,11 @@
 //! One test, for one mail system: its parts build on each other.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::node::{
     LIMIT, NAMESPACE, Server, apply, await_ready, await_true, condition, install, kubectl, manifest, must,
-    patch, tool,
+    on_node, patch, tool,
 };
 use crate::smtp::Session;
 
@@ -291,15 +290,7 @@ fn kill_9(namespace: &str, selector: &str) {
     let id = must(&output, selector);
     let id = id.trim_start_matches("containerd://");
     assert!(!id.is_empty(), "no container for {selector}");
-    let node = std::env::var("VMAIL_ON_NODE").expect("VMAIL_ON_NODE is not set: `make test` sets it");
-    let mut words = node.split_whitespace();
-    let killed = Command::new(words.next().unwrap())
-        .args(words)
-        .args(["ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    must(&killed, "ctr tasks kill");
+    on_node(&["ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id]);
 }
 
 /// 500 messages, and kill -9 of the operator, of Postfix and of MariaDB while they come in.

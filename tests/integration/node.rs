@@ -35,6 +35,19 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Runs a command on the cluster's node.
+pub fn on_node(command: &[&str]) {
+    let node = std::env::var("VMAIL_ON_NODE").expect("VMAIL_ON_NODE is not set: `make test` sets it");
+    let mut words = node.split_whitespace();
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .args(command)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    must(&output, &command.join(" "));
+}
+
 /// A manifest of one of the project's kinds; `spec` is what stands between its braces.
 pub fn manifest(kind: &str, name: &str, spec: &str) -> String {
     format!(

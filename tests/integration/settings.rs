@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::node::{
-    LIMIT, Pod, Server, apply_all, await_true, condition, field, install, manifest, our_address,
+    LIMIT, Pod, Server, apply_all, await_true, condition, field, install, manifest, on_node, our_address,
 };
 use crate::plugin::Plugin;
 use crate::smtp::Session;
@@ -92,6 +92,7 @@ fn fields_do_what_they_say_with_files_and_with_a_database() {
     what_is_too_large_is_refused();
     a_tag_begins_at_the_delimiter();
     only_a_trusted_network_may_relay_and_never_to_a_domain_that_is_switched_off();
+    a_type_that_the_image_lacks_is_told_and_changes_nothing();
     let relayed = waiting(FOREIGN);
     SETTINGS.switch_to("mysql");
     await_code(SUE, 250);
@@ -196,6 +197,33 @@ fn a_tag_begins_at_the_delimiter() {
             POD.await_delivered(&subject);
         }
     }
+}
+
+/// Takes the table type cdb out of the running pod, as an image without Debian's package postfix-cdb has none.
+fn remove_cdb() {
+    let container = POD.field(".status.containerStatuses[0].containerID");
+    let id = container.trim_start_matches("containerd://");
+    let script = format!(
+        "cd \"$(awk '$2 ~ \"{id}/rootfs$\" {{ print $2 }}' /proc/self/mounts)\" && sed -i '/^cdb/d' etc/postfix/dynamicmaps.cf && \
+         rm -f etc/postfix/dynamicmaps.cf.d/*cdb* usr/lib/postfix/postfix-cdb.so"
+    );
+    on_node(&["sh", "-c", &script]);
+    let types = POD.run("postconf -m");
+    assert!(!types.lines().any(|type_| type_ == "cdb"), "{types}");
+}
+
+fn a_type_that_the_image_lacks_is_told_and_changes_nothing() {
+    remove_cdb();
+    SETTINGS.patch("{\"lookupTables\":\"cdb\"}");
+    let told = |part: &str| condition(&SETTINGS.object(), "ConfigValid", part);
+    await_true(LIMIT, "ConfigInvalid", || told("reason") == "ConfigInvalid");
+    let message = told("message");
+    assert!(message.contains("unsupported dictionary type: cdb"), "{message}");
+    assert!(POD.postconf("virtual_mailbox_domains").starts_with("lmdb:"));
+    assert_eq!(reply(SUE).0, 250);
+    send(SUE, "without-cdb");
+    POD.await_delivered("without-cdb");
+    SETTINGS.switch_to("lmdb");
 }
 
 fn trust(networks: &str) {
