@@ -1,7 +1,10 @@
 mod admins;
+mod catch_alls;
 mod database;
+mod existing;
 mod limits;
 mod maildirs;
+mod moves;
 mod oracle;
 mod passes;
 mod policy;
@@ -23,6 +26,7 @@ use crate::testing::{World, myhost};
 
 const SERVER: &str = "cluster/mail/myhost";
 const ALFRED: &str = "alfred@alpha.example.org";
+const CATCH_ALL: &str = "@alpha.example.org";
 
 /// What a database does with a plan of [`SERVER`], which may adopt.
 fn apply(current: &mut Current, plan: &Plan) {
@@ -143,43 +147,12 @@ fn is_owned(current: &Current, table: Table, key: &str) -> bool {
     current.owners.contains_key(&id(table, key))
 }
 
-#[test]
-fn targets_of_others_in_an_identity_row_stay() {
-    let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, &json!({"forwardTo": ["b@elsewhere.org"]}));
-    sync(&world, &mut current);
-    let mut row = alias(&current, "alfred@alpha.example.org");
-    row.goto.push_str(",alfred#alpha.example.org@vacation.example.org");
-    insert(&mut current, Row::Alias(row.clone()));
-    assert!(full(&world, &current).plan.is_empty(), "somebody else's target is no drift");
-    alfred(&mut world, &json!({}));
-    sync(&world, &mut current);
-    assert_eq!(
-        alias(&current, "alfred@alpha.example.org").goto,
-        "alfred@alpha.example.org,alfred#alpha.example.org@vacation.example.org"
-    );
+fn adopt(world: &World, current: &mut Current) -> Vec<Verdict> {
+    let planned = plan_keys(world, current, all_keys(world, current), ExistingRows::Adopt);
+    apply(current, &planned.plan);
+    planned.verdicts
 }
 
-#[test]
-fn a_row_that_was_there_is_left_alone_or_adopted() {
-    let (mut world, mut current) = (World::with_alpha(), Current::default());
-    insert(
-        &mut current,
-        unmanaged_alias("alfred@alpha.example.org", "alfred@alpha.example.org,x@elsewhere.org"),
-    );
-    alfred(&mut world, &json!({}));
-    let planned = full(&world, &current);
-    let verdict = planned.verdicts.iter().find(|verdict| verdict.object.kind == Kind::Mailbox).unwrap();
-    assert_eq!(verdict.reason, Reason::RowExists);
-    assert!(planned.plan.inserts.iter().all(|row| row.table() == Table::Domain));
-    let keys = all_keys(&world, &current);
-    let planned = plan_keys(&world, &current, keys, ExistingRows::Adopt);
-    apply(&mut current, &planned.plan);
-    assert_eq!(alias(&current, "alfred@alpha.example.org").goto, "alfred@alpha.example.org,x@elsewhere.org");
-    assert!(full(&world, &current).plan.is_empty());
-}
-
-/// Mail that is there stays where its owner finds it.
 #[test]
 fn a_loser_has_no_row_even_where_the_winner_can_have_none() {
     let mut world = World::with_alpha();
@@ -202,51 +175,6 @@ fn a_loser_has_no_row_even_where_the_winner_can_have_none() {
     let left: Vec<&Row> = current.rows.values().filter(|row| row.key() == "bob@alpha.example.org").collect();
     assert_eq!(left, [&foreign]);
     assert!(current.owners.keys().all(|(_, key)| key != "bob@alpha.example.org"));
-}
-
-#[test]
-fn an_adopted_mailbox_keeps_its_maildir_and_its_password() {
-    let (mut world, mut current) = (World::with_alpha(), Current::default());
-    let theirs = MailboxRow {
-        username: "alfred@alpha.example.org".into(),
-        password: "82fU0EHEzA6wo".into(),
-        name: "Alfred".into(),
-        maildir: "old/alfred/".into(),
-        quota: 5_120_000,
-        local_part: "alfred".into(),
-        domain: "alpha.example.org".into(),
-        active: true,
-    };
-    insert(&mut current, Row::Mailbox(theirs.clone()));
-    let row = |current: &Current| {
-        let id = (Table::Mailbox, "alfred@alpha.example.org".to_owned());
-        current.rows.get(&id).and_then(as_mailbox).cloned()
-    };
-    let adopting = |world: &World, current: &mut Current| {
-        let keys = all_keys(world, current);
-        let planned = plan_keys(world, current, keys, ExistingRows::Adopt);
-        apply(current, &planned.plan);
-        let mut verdicts = planned.verdicts.into_iter();
-        verdicts.find(|verdict| verdict.object.kind == Kind::Mailbox).and_then(|verdict| verdict.maildir)
-    };
-    alfred(&mut world, &json!({}));
-    assert_eq!(adopting(&world, &mut current).as_deref(), Some("old/alfred/"));
-    assert_eq!(row(&current).as_ref(), Some(&theirs));
-    assert_eq!(adopting(&world, &mut current).as_deref(), Some("old/alfred/"), "at every pass");
-    assert!(full(&world, &current).plan.is_empty());
-    alfred(&mut world, &json!({"displayName": "Alfred the Great", "active": false}));
-    adopting(&world, &mut current);
-    assert_eq!(row(&current), Some(MailboxRow { name: "Alfred the Great".into(), active: false, ..theirs }));
-
-    current.rows.remove(&(Table::Mailbox, "alfred@alpha.example.org".to_owned()));
-    assert_eq!(adopting(&world, &mut current), None, "a new row has a maildir of ours");
-    let Some(Row::Mailbox(row)) = current.rows.get_mut(&(Table::Mailbox, "alfred@alpha.example.org".into()))
-    else {
-        panic!("no row")
-    };
-    assert_eq!(row.maildir, "alpha.example.org/alfred/");
-    row.maildir = "elsewhere/".into();
-    assert_eq!(full(&world, &current).plan.drifted.len(), 1, "which nobody else changes");
 }
 
 #[test]
@@ -290,29 +218,6 @@ fn reported_drift_is_left_and_told_until_the_object_changes() {
     alfred(&mut world, &json!({"displayName": "Alfred the Great"}));
     let planned = drifted(&world, &current);
     assert_eq!((planned.plan.inserts.len(), planned.plan.drifted.len()), (1, 0));
-}
-
-#[test]
-fn what_an_object_does_not_name_stays_as_somebody_else_wrote_it() {
-    let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, &json!({"displayName": "Alfred"}));
-    sync(&world, &mut current);
-    let id = (Table::Mailbox, "alfred@alpha.example.org".to_owned());
-    let change = |current: &mut Current, name: &str| {
-        let Some(Row::Mailbox(row)) = current.rows.get_mut(&id) else { panic!("no row") };
-        (row.quota, row.name) = (102_400_000, name.into());
-    };
-    let row = |current: &Current| as_mailbox(&current.rows[&id]).map(|row| (row.name.clone(), row.quota));
-    change(&mut current, "Alfred");
-    assert!(full(&world, &current).plan.is_empty(), "a quota that the object doesn't name is no drift");
-    change(&mut current, "Somebody else");
-    sync(&world, &mut current);
-    assert_eq!(row(&current), Some(("Alfred".into(), 102_400_000)));
-    alfred(&mut world, &json!({}));
-    sync(&world, &mut current);
-    assert_eq!(row(&current), Some((String::new(), 102_400_000)), "named before: back to the default");
-    change(&mut current, "Somebody else");
-    assert!(full(&world, &current).plan.is_empty(), "not named any more: somebody else's");
 }
 
 #[test]
@@ -366,21 +271,6 @@ fn deletion_policies_delete_disable_or_retain() {
         assert_eq!(row.and_then(as_mailbox).map(|row| row.active), left, "{policy}");
         assert!(current.owners.keys().all(|(_, key)| key == "alpha.example.org"), "{policy}");
     }
-}
-
-#[test]
-fn a_row_of_another_cluster_is_never_touched() {
-    let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, &json!({}));
-    sync(&world, &mut current);
-    for owner in current.owners.values_mut() {
-        owner.server = owner.server.replace("cluster/", "elsewhere/");
-    }
-    let planned = full(&world, &current);
-    assert!(planned.plan.is_empty());
-    assert!(planned.verdicts.iter().all(|verdict| verdict.reason == Reason::Conflict));
-    let gone = World::default();
-    assert!(full(&gone, &current).plan.is_empty());
 }
 
 #[test]
