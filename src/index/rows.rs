@@ -3,24 +3,20 @@
 //! A hundred thousand of them must fit in a few tens of megabytes, so a row drops what only the API server needs.
 
 mod admin;
+mod seen;
+mod server;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 pub use admin::AdminRow;
+pub use seen::{READY, SeenStatus, WARNING, status_fingerprint};
+#[cfg(test)]
+pub(crate) use server::tests;
+pub use server::{RELEASE_ANNOTATION, ServerRow};
 
 use super::namespaces::Allowed;
-use super::stored_as::stored_as;
 use crate::api::limits::Limits;
-use crate::api::mail_server::{
-    DEFAULT_MINIMUM_UID, DEFAULT_OWNER, Drift, ExistingRows, MailboxFormat, MailboxLayout, MassDeletion,
-};
-use crate::api::{
-    Address, DeletionPolicy, DomainName, MailAlias, MailDomain, MailServer, Mailbox, PasswordScheme,
-    RecipientDelimiter, SecretKeyReference,
-};
+use crate::api::{Address, DeletionPolicy, DomainName, MailAlias, MailDomain, Mailbox, SecretKeyReference};
 use crate::object::ObjectName;
 
 /// Which kind of account object.
@@ -78,67 +74,6 @@ impl std::fmt::Display for ObjectId {
     }
 }
 
-/// The condition that every account object carries.
-pub const READY: &str = "Ready";
-
-/// The condition of an object that is in order and probably not as it was meant; it is there only while it is `True`.
-pub const WARNING: &str = "Warning";
-
-/// What an object's status said when it was last seen.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct SeenStatus {
-    /// Hash of everything in the status but its times; 0 where there is none.
-    pub fingerprint: u64,
-    /// Hash of the conditions alone, without their times.
-    pub told: u64,
-    /// Transition time of `Ready`, needed to keep it when another field changes.
-    pub ready_since: Option<(bool, jiff::Timestamp)>,
-    /// Transition time of `Warning`, if the object carries one.
-    pub warning_since: Option<jiff::Timestamp>,
-}
-
-impl SeenStatus {
-    /// Whether the object has no status yet.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        self.fingerprint == 0
-    }
-
-    fn of(observed_generation: Option<i64>, conditions: &[Condition], fields: impl Hash) -> Self {
-        let of_type = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
-        Self {
-            fingerprint: status_fingerprint(observed_generation, conditions, fields),
-            told: status_fingerprint(observed_generation, conditions, ()),
-            ready_since: of_type(READY)
-                .map(|condition| (condition.status == "True", condition.last_transition_time.0)),
-            warning_since: of_type(WARNING).map(|condition| condition.last_transition_time.0),
-        }
-    }
-}
-
-/// Hash of a status without its times: equal for two statuses that need no patch between them.
-#[must_use]
-pub fn status_fingerprint(
-    observed_generation: Option<i64>,
-    conditions: &[Condition],
-    fields: impl Hash,
-) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    observed_generation.hash(&mut hasher);
-    for condition in conditions {
-        (
-            &condition.type_,
-            &condition.status,
-            &condition.reason,
-            &condition.message,
-            condition.observed_generation,
-        )
-            .hash(&mut hasher);
-    }
-    fields.hash(&mut hasher);
-    hasher.finish()
-}
-
 /// What every row has.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Meta {
@@ -162,82 +97,6 @@ impl Meta {
             status,
         }
     }
-}
-
-/// What the set loop needs of a `MailServer`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ServerRow {
-    /// How mailboxes are stored.
-    pub format: MailboxFormat,
-    /// Where mailboxes are stored.
-    pub layout: MailboxLayout,
-    /// User and group that own the mail of whom no other is named for.
-    pub owner: (i32, i32),
-    /// Least user that mail is delivered as (`virtual_minimum_uid`).
-    pub minimum_uid: i32,
-    /// What to do with rows that were there before their object.
-    pub existing_rows: ExistingRows,
-    /// What to do with a managed row that somebody else changed.
-    pub drift: Drift,
-    /// How plain text passwords are stored.
-    pub password_scheme: PasswordScheme,
-    /// Share of the managed rows, in percent, that may be deleted within ten minutes.
-    pub max_percent: u32,
-    /// As many deletions as this are always allowed.
-    pub minimum: u32,
-    /// Whether accounts are looked up in files, without a database.
-    pub files: bool,
-    /// Where the extension of an address begins.
-    pub recipient_delimiter: RecipientDelimiter,
-    /// Hash of the part of the spec that says where the tables are: when it changes, the set loop begins anew.
-    pub database: u64,
-    /// Hash of the place of the tables in an external database, which other servers may name too; `None`: they are its own.
-    pub shared_tables: Option<u64>,
-    /// Hash of the held plan that an administrator released, from the annotation.
-    pub released: Option<Box<str>>,
-    /// The namespaces whose `MailDomain`s may name it.
-    pub allowed: Allowed,
-}
-
-/// Annotation on a `MailServer` that releases the held deletions whose hash it names.
-pub const RELEASE_ANNOTATION: &str = "vmail.dev/release-deletions";
-
-impl From<&MailServer> for ServerRow {
-    fn from(server: &MailServer) -> Self {
-        let store = server.spec.mail_store.as_ref();
-        let MassDeletion { max_percent, minimum } = server.spec.mass_deletion.unwrap_or_default();
-        let stored_as = stored_as(server);
-        let files = server.spec.lookup_tables.unwrap_or_default().are_files();
-        let external = server.spec.database.as_ref().and_then(|database| database.external.as_ref());
-        Self {
-            format: stored_as.format,
-            layout: stored_as.layout,
-            owner: (
-                store.and_then(|store| store.uid).unwrap_or(DEFAULT_OWNER),
-                store.and_then(|store| store.gid).unwrap_or(DEFAULT_OWNER),
-            ),
-            minimum_uid: store.and_then(|store| store.minimum_uid).unwrap_or(DEFAULT_MINIMUM_UID),
-            existing_rows: server.spec.existing_rows.unwrap_or_default(),
-            drift: server.spec.drift.unwrap_or_default(),
-            password_scheme: server.spec.password_scheme.unwrap_or_default(),
-            max_percent: max_percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(30),
-            minimum: minimum.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(10),
-            files,
-            recipient_delimiter: (&server.spec).into(),
-            database: hash_of(&(files, serde_json::to_string(&server.spec.database).unwrap_or_default())),
-            shared_tables: external
-                .filter(|_| !files)
-                .map(|at| hash_of(&(&at.host, at.port, &at.name, &at.table_prefix))),
-            released: server.annotations().get(RELEASE_ANNOTATION).map(|hash| hash.trim().into()),
-            allowed: server.spec.allowed_namespaces.as_ref().into(),
-        }
-    }
-}
-
-fn hash_of(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// User and group that own mail, where an object names them.
@@ -488,17 +347,3 @@ macro_rules! row {
 }
 
 row!(DomainRow, MailboxRow, AliasRow, AdminRow);
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A server with every default.
-    pub(crate) fn server_row() -> ServerRow {
-        let server = MailServer::new(
-            "myhost",
-            serde_json::from_value(serde_json::json!({"hostname": "myhost.example.org"})).unwrap(),
-        );
-        ServerRow::from(&server)
-    }
-}
