@@ -48,6 +48,17 @@ pub async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Resul
     }
 }
 
+/// What became of a request, where an object that is gone is as good as one that was written or deleted.
+///
+/// # Errors
+/// Any other.
+pub fn unless_gone<T>(result: Result<T, Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A client with the addresses, credentials and limits of `config`. Proxies are not used.
 ///
 /// # Errors

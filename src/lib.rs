@@ -11,7 +11,7 @@
 //!   that it speaks of.
 //! * [`scheme`]: which schemes of password hashes are weak. Pure. [`password`]: out of Secrets, and hashed.
 //! * [`store`]: the only SQL.
-//! * [`watches`], [`sync`], [`status`]: the set loop, which joins them. [`report`]: what it tells the controller.
+//! * [`watches`], [`sync`], [`status`]: the set loop, which joins them. [`report`]: what it tells the controller. `event`: what happened.
 //! * [`postfix`]: configuration as text, pure. [`server`]: the workloads of a `MailServer`.
 //! * [`agent`]: pid 1 of the Postfix pod.
 //! * [`run`]: the operator's process. [`leadership`]: which replica works. [`client`]: how it reaches
@@ -22,6 +22,7 @@ pub mod agent;
 pub mod api;
 pub mod client;
 pub mod desired;
+mod event;
 pub mod http;
 pub mod index;
 pub mod leadership;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::PatchParams;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::{EventType, Recorder, Reporter};
 use kube::{Api, Client};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::api::{FIELD_MANAGER, MailAdmin, MailAlias, MailDomain, Mailbox, Reason};
 use crate::client;
 use crate::desired::Verdict;
+use crate::event::event;
 use crate::index::Index;
 use crate::index::rows::{Kind, ObjectId};
 use crate::metrics::Metrics;
@@ -117,7 +118,8 @@ impl Statuses {
             WantedStatus::of(&index, &verdict).filter(|wanted| !wanted.is_seen())
         };
         let Some(wanted) = wanted else { return };
-        let failure = bounded(self.send(&verdict.object, &wanted)).await.err();
+        let sent = client::bounded(self.send(&verdict.object, &wanted)).await;
+        let failure = client::unless_gone(sent).err();
         self.0.metrics.status_patch(failure.is_none());
         if let Some(error) = failure {
             tracing::warn!(object = %verdict.object, %error, "status not written, trying again");
@@ -137,15 +139,8 @@ impl Statuses {
             uid: self.0.index.read().domain(&object.name).map(|row| row.meta.uid.to_string()),
             ..object.name.reference::<MailDomain>().into()
         };
-        let event = Event {
-            type_,
-            reason: reason.as_str().into(),
-            note: Some(note),
-            action: "Sync".into(),
-            secondary: None,
-        };
-        let published = self.0.recorder.publish(&event, &reference);
-        if let Err(error) = bounded(published).await {
+        let event = event(type_, reason, note);
+        if let Err(error) = client::bounded(self.0.recorder.publish(&event, &reference)).await {
             tracing::debug!(%object, %error, "event not published");
         }
     }
@@ -176,14 +171,6 @@ impl Statuses {
             }
         }
         Ok(())
-    }
-}
-
-/// What a request comes to; an object that is gone needs nothing any more.
-async fn bounded(request: impl Future<Output = kube::Result<()>>) -> Result<(), client::Error> {
-    match client::bounded(request).await {
-        Err(error) if error.is_not_found() => Ok(()),
-        result => result,
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Resource;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::{EventType, Recorder, Reporter};
 use tokio::time::Instant;
 
 use super::Context;
 use super::brake::Held;
 use crate::api::{FIELD_MANAGER, MailServer, Reason};
 use crate::client;
+use crate::event::event;
 use crate::object::ObjectName;
 use crate::report::ServerReport;
 
@@ -64,20 +63,8 @@ impl<'a> Teller<'a> {
 
     /// Publishes an Event on the `MailServer`; one that can't be published is lost.
     pub(super) async fn event(&self, type_: EventType, reason: Reason, note: String) {
-        let reference = ObjectReference {
-            api_version: Some(MailServer::api_version(&()).into_owned()),
-            kind: Some(MailServer::kind(&()).into_owned()),
-            namespace: Some(self.server.namespace.to_string()),
-            name: Some(self.server.name.to_string()),
-            ..ObjectReference::default()
-        };
-        let event = Event {
-            type_,
-            reason: reason.as_str().into(),
-            note: Some(note),
-            action: "Sync".into(),
-            secondary: None,
-        };
+        let reference = self.server.reference::<MailServer>().into();
+        let event = event(type_, reason, note);
         if let Err(error) = client::bounded(self.recorder.publish(&event, &reference)).await {
             tracing::debug!(%error, "event not published");
         }

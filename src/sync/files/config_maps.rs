@@ -10,7 +10,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::FilesError;
 use super::set::Set;
 use crate::api::{FIELD_MANAGER, MailServer};
-use crate::client::bounded;
+use crate::client::{bounded, unless_gone};
 use crate::object::ObjectName;
 use crate::postfix;
 use crate::postfix::shards::{
@@ -131,10 +131,7 @@ impl ConfigMaps {
         let left: Vec<u32> = self.held.keys().filter(|slot| !named.contains(slot)).copied().collect();
         for slot in left {
             let (api, name) = (self.api(), maps_slot(&self.server.name, slot));
-            match bounded(api.delete(&name, &DeleteParams::default())).await {
-                Err(error) if error.is_not_found() => {}
-                result => result.map(|_| ())?,
-            }
+            unless_gone(bounded(api.delete(&name, &DeleteParams::default())).await)?;
             self.held.remove(&slot);
         }
         Ok(())
