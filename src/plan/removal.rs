@@ -107,8 +107,13 @@ impl KeyPlanner<'_> {
     /// Beside a catch-all the identity row of a mailbox stays: without it the catch-all's owner would get the mail of a mailbox
     /// that is switched off, which Postfix refuses.
     fn may_switch_off(&self, table: Table, desired: &Desired) -> bool {
-        let is_identity = table == Table::Alias && self.row(Table::Mailbox).is_some();
+        let is_identity = table == Table::Alias && self.keeps_mailbox_row();
         !is_identity || !(desired.has_catch_all || desired.serving != Serving::Served)
+    }
+
+    fn keeps_mailbox_row(&self) -> bool {
+        let goes = self.plan.deletes.last() == Some(&self.id(Table::Mailbox));
+        self.row(Table::Mailbox).is_some() && !goes
     }
 
     fn switch_off(&mut self, row: &Row) {

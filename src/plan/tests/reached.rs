@@ -313,7 +313,7 @@ impl Comparison<'_> {
     fn remains(&self, row: &Row, policy: DeletionPolicy, sleeps: bool) -> Option<Row> {
         let key = Key::of_row(row.table(), row.key()).unwrap();
         let is_identity = row.table() == Table::Alias
-            && self.before.rows.contains_key(&(Table::Mailbox, row.key().to_owned()));
+            && self.after.rows.contains_key(&(Table::Mailbox, row.key().to_owned()));
         let leaks = is_identity && (self.has_catch_all(&key) || !self.model.serves(self.server, &key));
         let is_domains = matches!(row.table(), Table::Domain | Table::AliasDomain);
         match policy {
