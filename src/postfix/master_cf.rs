@@ -6,7 +6,7 @@ use crate::api::mail_server::LookupTables;
 /// Debian's services without local(8), which this configuration gives no mail to. Nothing is chrooted: a
 /// jail has no resolver, so the database's host name would not be found.
 ///
-/// A proxymap(8) has a connection for each of up to six tables, and one of them serves many daemons. virtual(8) doesn't ask it: it
+/// A proxymap(8) has a connection for each of up to seven tables, and one of them serves many daemons. virtual(8) doesn't ask it: it
 /// trusts nobody with a path or an owner (`DICT_FLAG_NO_PROXY`, `dict_proxy.c`), and each of its processes has a connection for
 /// the mailboxes, and two more where owners are looked up. [`render`] bounds both, so that there are fewer than forty, however
 /// many clients there are. Without a limit ninety clients make it eighty.
@@ -45,7 +45,7 @@ postlog   unix-dgram n - n - 1 postlogd
 
 /// Processes of virtual(8) that share forty connections to a database with three proxymap(8): with one connection each, and with
 /// three.
-const VIRTUAL_PROCESSES: (&str, &str) = ("20", "6");
+const VIRTUAL_PROCESSES: (&str, &str) = ("18", "6");
 
 /// The text for a type of look-up tables.
 pub(super) fn render(tables: LookupTables, needs: &Needs) -> String {
