@@ -114,7 +114,7 @@ fn owners_are_looked_up_as_the_mailbox_is() {
     let config = render(&name, &spec(value), Some(&database), &needs).unwrap();
     insta::assert_snapshot!("main_cf_with_owners", config.files[MAIN_CF]);
     assert!(
-        config.files[MASTER_CF].contains("\nvirtual   unix      - n n - 6 virtual\n"),
+        config.files[MASTER_CF].contains("\nvirtual   unix      - n n - 6 virtual -o max_use=1000\n"),
         "three connections each"
     );
     insta::assert_snapshot!("uid_maps", config.files["uid_maps.cf"]);
