@@ -12,7 +12,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -20,21 +19,18 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use self::waiting::Waiting;
 use super::metrics::Metrics;
 use super::outage;
 use crate::postfix::PROBE_ADDRESS;
+
+mod waiting;
 
 /// Value of [`LOG_PARAMETER`](crate::postfix::LOG_PARAMETER): a socket below the queue directory.
 pub(super) const SERVICE: &str = "vmail-agent";
 
 /// How many complaints are kept.
 const KEPT: usize = 3;
-
-/// How many lines may wait for whoever reads the agent's output; more are lost.
-const WAITING: usize = 10_000;
-
-/// Bytes of waiting lines that are written together, about.
-const WRITTEN_AT_ONCE: usize = 32 * 1024;
 
 /// Longest line that Postfix sends, with room to spare (postlogd(8) takes half of it).
 pub(super) const LINE: usize = 8192;
@@ -86,7 +82,7 @@ impl Log {
 
     fn receive_to(output: impl Write + Send + 'static, socket: &Path, metrics: Metrics) -> io::Result<Self> {
         let lines = bind(socket)?;
-        let (sender, receiver) = sync_channel(WAITING);
+        let waiting = Arc::<Waiting>::default();
         let (done, ended) = oneshot::channel();
         let (complaints, outage) = (Complaints::default(), Arc::<Notify>::default());
         let ending = Arc::<AtomicBool>::default();
@@ -95,10 +91,11 @@ impl Log {
             outage: outage.clone(),
             ending: ending.clone(),
             metrics,
+            output: waiting.clone(),
         };
-        thread::Builder::new().name("log-reader".to_owned()).spawn(move || reader.read(&lines, &sender))?;
+        thread::Builder::new().name("log-reader".to_owned()).spawn(move || reader.read(&lines))?;
         thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
-            write(&receiver, output);
+            waiting.write(output);
             // Nobody may be waiting.
             let _ = done.send(());
         })?;
@@ -144,33 +141,24 @@ struct Reader {
     outage: Arc<Notify>,
     ending: Arc<AtomicBool>,
     metrics: Metrics,
+    output: Arc<Waiting>,
 }
 
 impl Reader {
     /// Reads until an empty line after [`Log::last_words`].
-    fn read(&self, socket: &UnixDatagram, output: &SyncSender<Vec<u8>>) {
+    fn read(&self, socket: &UnixDatagram) {
         let mut buffer = [0; LINE];
-        let mut lost = 0_u64;
         while let Ok(length) = socket.recv(&mut buffer) {
             let line = &buffer[..length];
             if line.is_empty() {
-                if !self.ending.load(Ordering::Acquire) {
-                    continue;
+                if self.ending.load(Ordering::Acquire) {
+                    break;
                 }
-                if lost > 0 {
-                    // Whoever waits for the end doesn't wait for long.
-                    let _ = output.send(told(lost));
-                }
-                return;
+            } else if self.is_passed_on(line) {
+                self.output.push(line);
             }
-            if !self.is_passed_on(line) {
-                continue;
-            }
-            if lost > 0 && output.try_send(told(lost)).is_ok() {
-                lost = 0;
-            }
-            lost += u64::from(output.try_send(with_end(line)).is_err());
         }
+        self.output.end();
     }
 
     /// Notes what a line says; whether others are to see it.
@@ -185,27 +173,6 @@ impl Reader {
             self.metrics.note(&text);
         }
         is_passed_on
-    }
-}
-
-fn told(lost: u64) -> Vec<u8> {
-    with_end(format!("{lost} lines of Postfix's log are lost: nobody read them").as_bytes())
-}
-
-fn with_end(line: &[u8]) -> Vec<u8> {
-    [line, b"\n"].concat()
-}
-
-/// Writes until the reader has ended: what waits at once, since under load each write costs mail its processor. Lines that
-/// can't be written are lost.
-fn write(lines: &Receiver<Vec<u8>>, mut output: impl Write) {
-    while let Ok(mut text) = lines.recv() {
-        while text.len() < WRITTEN_AT_ONCE
-            && let Ok(line) = lines.try_recv()
-        {
-            text.extend(line);
-        }
-        let _ = output.write_all(&text).and_then(|()| output.flush());
     }
 }
 
@@ -264,7 +231,7 @@ mod tests {
         let log = Log::receive_to(writer, &socket, Metrics::default()).unwrap();
         let postfix = UnixDatagram::unbound().unwrap();
         let line = "x".repeat(1000);
-        for _ in 0..WAITING + 1000 {
+        for _ in 0..waiting::MOST + 1000 {
             postfix.send_to(line.as_bytes(), &socket).unwrap();
         }
         let read = thread::spawn(|| io::read_to_string(reader).unwrap());

@@ -123,8 +123,9 @@ impl Supervisor {
             never = self.empty_the_queue() => match never {},
             never = self.children.reap() => match never {},
         }
-        self.stop(&mut child).await?;
+        let status = self.stop(&mut child).await?;
         log.last_words().await;
+        tracing::info!(%status, "Postfix ended");
         Ok(())
     }
 
@@ -320,7 +321,7 @@ impl Supervisor {
     }
 
     /// Asks Postfix to end until it does.
-    async fn stop(&self, child: &mut Child) -> Result<(), Error> {
+    async fn stop(&self, child: &mut Child) -> Result<ExitStatus, Error> {
         tracing::info!("ending Postfix");
         let limit = Instant::now() + STOP_LIMIT;
         let ended = timeout_at(limit, async {
@@ -331,9 +332,7 @@ impl Supervisor {
                 }
             }
         });
-        let status: ExitStatus = ended.await.unwrap_or(Err(Error::Unstoppable))?;
-        tracing::info!(%status, "Postfix ended");
-        Ok(())
+        ended.await.unwrap_or(Err(Error::Unstoppable))
     }
 }
 

@@ -157,7 +157,7 @@ fn lookups(text: &mut Parameters, tables: LookupTables, needs: &Needs) {
     let table = |name: &str| table(tables, name);
     text.fixed("virtual_mailbox_domains", table("domains_maps"));
     text.fixed("virtual_mailbox_maps", table("mailbox_maps"));
-    text.fixed("virtual_alias_maps", table("alias_maps"));
+    text.fixed("virtual_alias_maps", aliases(tables));
     text.fixed("relay_domains", table("relay_domains_maps"));
     // It costs a query for each time that Postfix looks at a recipient. A domain that is switched off needs it: it is in
     // none of the classes above, and its mail would be relayed.
@@ -172,6 +172,12 @@ fn lookups(text: &mut Parameters, tables: LookupTables, needs: &Needs) {
             format!("check_recipient_access {}", table("disabled_maps")),
         );
     }
+}
+
+/// Files have what an alias domain means in their entries.
+fn aliases(tables: LookupTables) -> String {
+    let own = table(tables, "alias_maps");
+    if tables.are_files() { own } else { format!("{own}, {}", table(tables, "alias_domain_maps")) }
 }
 
 fn checked_path(path: &str) -> Result<&str, Error> {

@@ -36,6 +36,7 @@ fn the_smallest_server() {
     assert_eq!(
         config.files.keys().collect::<Vec<_>>(),
         [
+            "alias_domain_maps.cf",
             "alias_maps.cf",
             "disabled_maps.cf",
             "domains.digest",
@@ -53,6 +54,7 @@ fn the_smallest_server() {
     insta::assert_snapshot!("domains_maps", config.files["domains_maps.cf"]);
     insta::assert_snapshot!("mailbox_maps", config.files["mailbox_maps.cf"]);
     insta::assert_snapshot!("alias_maps", config.files["alias_maps.cf"]);
+    insta::assert_snapshot!("alias_domain_maps", config.files["alias_domain_maps.cf"]);
     insta::assert_snapshot!("relay_domains_maps", config.files["relay_domains_maps.cf"]);
     insta::assert_snapshot!("transport_maps", config.files["transport_maps.cf"]);
     insta::assert_snapshot!("disabled_maps", config.files["disabled_maps.cf"]);
@@ -112,7 +114,7 @@ fn owners_are_looked_up_as_the_mailbox_is() {
     let config = render(&name, &spec(value), Some(&database), &needs).unwrap();
     insta::assert_snapshot!("main_cf_with_owners", config.files[MAIN_CF]);
     assert!(
-        config.files[MASTER_CF].contains("\nvirtual   unix      - n n - 6 virtual\n"),
+        config.files[MASTER_CF].contains("\nvirtual   unix      - n n - 6 virtual -o max_use=1000\n"),
         "three connections each"
     );
     insta::assert_snapshot!("uid_maps", config.files["uid_maps.cf"]);

@@ -52,13 +52,15 @@ impl LookUps {
         (!answers.is_empty()).then(|| answers.join(","))
     }
 
-    /// The first answer for the address, without its tag, and for the domain's catch-all.
-    async fn find(&mut self, file: &str, address: &str) -> Option<String> {
+    /// The first answer of some files for the address, without its tag, and for the domain's catch-all.
+    async fn find(&mut self, files: &[&str], address: &str) -> Option<String> {
         let (local_part, domain) = address.split_once('@').unwrap();
         let untagged = local_part.split('+').next().unwrap();
         for key in [address.to_owned(), format!("{untagged}@{domain}"), format!("@{domain}")] {
-            if let Some(answer) = self.ask(file, &key).await {
-                return Some(answer);
+            for file in files {
+                if let Some(answer) = self.ask(file, &key).await {
+                    return Some(answer);
+                }
             }
         }
         None
@@ -153,13 +155,13 @@ async fn beside_a_catch_all_a_tag_a_disabled_mailbox_and_an_inactive_alias_are_w
     ] {
         for domain in ["alpha", "delta"] {
             let address = format!("{address}@{domain}.example.org");
-            let found = look_ups.find("alias_maps.cf", &address).await;
+            let found = look_ups.find(&["alias_maps.cf", "alias_domain_maps.cf"], &address).await;
             assert_eq!(found.as_deref(), Some(goto), "{address}");
-            let found = look_ups.find("disabled_maps.cf", &address).await;
+            let found = look_ups.find(&["disabled_maps.cf"], &address).await;
             assert_eq!(found.is_some_and(|answer| answer.starts_with("550 ")), disabled, "{address}");
         }
     }
-    let maildir = look_ups.find("mailbox_maps.cf", "bill+tag@alpha.example.org").await;
+    let maildir = look_ups.find(&["mailbox_maps.cf"], "bill+tag@alpha.example.org").await;
     assert_eq!(maildir.as_deref(), Some("alpha.example.org/bill/"));
-    assert_eq!(look_ups.find("mailbox_maps.cf", "off@alpha.example.org").await, None);
+    assert_eq!(look_ups.find(&["mailbox_maps.cf"], "off@alpha.example.org").await, None);
 }

@@ -93,6 +93,12 @@ impl Lookup {
         self.expected == Expected::Nothing
     }
 
+    /// The maps that Postfix asks: the first that answers ends its search, and what a mailbox's own rows answer is in the first.
+    pub(super) fn asked(&self) -> &[String] {
+        let asked = if self.expects_nothing() { self.maps.len() } else { 1 };
+        self.maps.get(..asked).unwrap_or_default()
+    }
+
     /// Judges the answers of the maps, in their order.
     pub(super) fn judge(&self, answers: &[Said]) -> Check {
         let failed = self.maps.iter().zip(answers).find(|(_, said)| is_error(said));

@@ -47,7 +47,7 @@ pub(super) fn plan(rendered: &BTreeMap<&str, String>, lookups: &[Lookup]) -> Vec
             rows: u64::from(is_one_row || !lookup.expects_nothing()),
         })
     };
-    let maps = lookups.iter().flat_map(|lookup| lookup.maps.iter().map(move |map| (lookup, map)));
+    let maps = lookups.iter().flat_map(|lookup| lookup.asked().iter().map(move |map| (lookup, map)));
     maps.filter_map(query).collect()
 }
 
@@ -109,7 +109,8 @@ mod tests {
     use crate::testing::{World, myhost};
 
     const PRINTED: &str = "virtual_mailbox_domains = proxy:mysql:/c/domains_maps.cf\n\
-        virtual_alias_maps = proxy:mysql:/c/alias_maps.cf\nvirtual_mailbox_maps = hash:/m/mailbox_maps\n\
+        virtual_alias_maps = proxy:mysql:/c/alias_maps.cf, proxy:mysql:/c/alias_domain_maps.cf\n\
+        virtual_mailbox_maps = hash:/m/mailbox_maps\n\
         relay_domains = mysql:/c/relay_domains_maps.cf\n";
 
     fn queries() -> Vec<Query> {
@@ -127,6 +128,8 @@ mod tests {
                 "alias_maps.cf",
                 "query = SELECT COALESCE((SELECT goto FROM alias WHERE address = '%u@%d'))".to_owned(),
             ),
+            // Not asked: the map before it answers.
+            ("alias_domain_maps.cf", "query = SELECT goto FROM alias WHERE address = '%s'".to_owned()),
         ]);
         plan(&rendered, &lookups::plan(PRINTED, rows, &address))
     }
