@@ -119,12 +119,12 @@ pub enum Serving {
 #[must_use]
 pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
     let held = || index.held(key.domain()).filter(|held| held.server == Some(server));
-    let served = index.server(server).and_then(|row| match key {
+    let found = index.server(server).and_then(|row| match key {
         Key::Admin(username) => Some(admin::served(index, server, username)),
         Key::Domain(_) => held().map(|held| domain::served(index, row, held, key)),
         Key::Address(address) => held().map(|held| served_address(index, row, held, address)),
     });
-    served.unwrap_or_else(|| Desired {
+    found.unwrap_or_else(|| Desired {
         serving: if index.claims_on(key).is_empty() { Serving::Undeclared } else { Serving::Waiting },
         unknown: is_unknown(index, key.domain()),
         ..Desired::default()

@@ -156,8 +156,9 @@ impl Index {
     /// All keys that anything declares and that `server` serves, in order.
     #[must_use]
     pub fn keys_of(&self, server: &ObjectName) -> Vec<Key> {
-        let serves = |entry: &DomainEntry| Held::of(self, entry).and_then(|held| held.server) == Some(server);
-        let domains = self.by_domain.iter().filter(|(_, entry)| serves(entry));
+        let is_served =
+            |entry: &DomainEntry| Held::of(self, entry).and_then(|held| held.server) == Some(server);
+        let domains = self.by_domain.iter().filter(|(_, entry)| is_served(entry));
         domains.flat_map(|(domain, entry)| entry.keys(domain)).chain(self.admin_keys_of(server)).collect()
     }
 
