@@ -18,7 +18,7 @@ use crate::api_server::{Writes, await_ready, create_burst, define, namespace, pa
 use crate::mariadb::MariaDb;
 use crate::operator::{Operator, cpu_of};
 use crate::world::DOMAINS;
-use crate::{Figure, bare_burst, one_mailbox};
+use crate::{Figure, bare_burst, one_mailbox, percentile};
 
 /// Up to here a bare burst is measured too; above it would only take its time.
 const BARE_BURST: usize = 10_000;
@@ -140,37 +140,52 @@ async fn at_rest(client: &Client, root: &mut MySqlConnection, operator: &Operato
     Figure { name: "at_rest_api_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
 }
 
+/// How often a start is measured, in turns with the bare client: one takes as long as the machine's noise lasts.
+fn starts(n: usize) -> usize {
+    if n <= 10_000 { 5 } else { 1 }
+}
+
 /// Everything is in place: start to the end of the first comparison. Gives the peak memory of it.
 async fn restart(client: &Client, namespace: &str, root: &mut MySqlConnection, n: usize) -> f64 {
-    let limit = list(client, namespace).await + select(root).await;
+    let (mut values, mut limits, mut memory) = (Vec::new(), Vec::new(), 0.0_f64);
     let before = (writes_to_tables(root).await, Writes::count(client).await);
-    let started = Instant::now();
-    let mut operator = Operator::start(namespace);
-    operator.await_metric("vmail_passes_total{outcome=\"success\"}", 1.0).await;
-    Figure { name: "restart", value: started.elapsed().as_secs_f64(), unit: "s", limit, n }.print();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    for _ in 0..starts(n) {
+        limits.push(list(client, namespace).await + select(root).await);
+        let started = Instant::now();
+        let mut operator = Operator::start(namespace);
+        operator.await_metric("vmail_passes_total{outcome=\"success\"}", 1.0).await;
+        values.push(started.elapsed().as_secs_f64());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        memory = memory.max(operator.peak_memory());
+        operator.stop();
+    }
     let writes = writes_to_tables(root).await - before.0;
+    let (value, limit) = (percentile(&mut values, 50), percentile(&mut limits, 50));
+    Figure { name: "restart", value, unit: "s", limit, n }.print();
     Figure { name: "restart_row_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
     let writes = Writes::count(client).await.since(&before.1, None);
     Figure { name: "restart_api_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
-    let memory = operator.peak_memory();
-    operator.stop();
     memory
 }
 
 /// An empty database, everything declared: start to the last row. Gives the peak memory of it.
 async fn cold_start(client: &Client, namespace: &str, mariadb: &MariaDb, n: usize) -> f64 {
-    let upserts = crate::database::raw_upserts_of(mariadb, n).await;
-    let creates = crate::database::raw_creates(mariadb).await;
-    let limit = list(client, namespace).await + creates + upserts;
-    mariadb.database("bench").await;
-    let mut root = mariadb.root(Some("bench")).await;
-    let started = Instant::now();
-    let mut operator = Operator::start(namespace);
-    await_rows(&mut root, n + SAMPLES).await;
-    Figure { name: "cold_start", value: started.elapsed().as_secs_f64(), unit: "s", limit, n }.print();
-    let memory = operator.peak_memory();
-    operator.stop();
+    let (mut values, mut limits, mut memory) = (Vec::new(), Vec::new(), 0.0_f64);
+    for _ in 0..starts(n) {
+        let upserts = crate::database::raw_upserts_of(mariadb, n).await;
+        let creates = crate::database::raw_creates(mariadb).await;
+        limits.push(list(client, namespace).await + creates + upserts);
+        mariadb.database("bench").await;
+        let mut root = mariadb.root(Some("bench")).await;
+        let started = Instant::now();
+        let mut operator = Operator::start(namespace);
+        await_rows(&mut root, n + SAMPLES).await;
+        values.push(started.elapsed().as_secs_f64());
+        memory = memory.max(operator.peak_memory());
+        operator.stop();
+    }
+    let (value, limit) = (percentile(&mut values, 50), percentile(&mut limits, 50));
+    Figure { name: "cold_start", value, unit: "s", limit, n }.print();
     memory
 }
 

@@ -66,7 +66,7 @@ pub async fn raw_creates(mariadb: &MariaDb) -> f64 {
     let mut root = mariadb.root(Some("bench")).await;
     let tables = "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = 'bench' AND table_name NOT LIKE 'raw%'";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut root).await.unwrap();
-    sqlx::raw_sql("CREATE DATABASE raw_tables").execute(&mut root).await.unwrap();
+    sqlx::raw_sql("CREATE OR REPLACE DATABASE raw_tables").execute(&mut root).await.unwrap();
     let started = Instant::now();
     for table in tables {
         let sql = format!("CREATE TABLE raw_tables.{table} LIKE {table}");
