@@ -128,6 +128,9 @@ impl Context {
     }
 }
 
+/// How long the workloads wait for the accounts at a start.
+const ACCOUNTS_FIRST: Duration = Duration::from_secs(1);
+
 /// How long what is under way may take to end. With what ends after it, it has to fit into a pod's thirty seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -139,6 +142,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// missing. Later failures are logged and tried again.
 pub async fn run(context: Context, shutdown: CancellationToken) -> Result<(), Error> {
     bounded("MailServers", context.api::<MailServer>().list(&ListParams::default().limit(1))).await?;
+    accounts_listed(&context, &shutdown).await;
     let managed = || watcher::Config::default().labels(CONTROLLED_SELECTOR);
     let servers = Controller::new(
         context.api::<DeserializeGuard<MailServer>>(),
@@ -162,6 +166,16 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<(), Er
         () = overdue(&shutdown, &store) => {}
     }
     Ok(())
+}
+
+/// Lets the accounts be listed first, for a moment: each watch of the workloads is one more connection and list, and they run
+/// already, while the tables wait to be compared.
+async fn accounts_listed(context: &Context, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = context.index.complete() => {}
+        () = tokio::time::sleep(ACCOUNTS_FIRST) => {}
+        () = shutdown.cancelled() => {}
+    }
 }
 
 /// Waits until the controller should have ended. Told to end before its first list is there, it would wait for that for ever.
