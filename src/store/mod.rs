@@ -177,8 +177,7 @@ impl Store {
         server: &str,
     ) -> Result<Self, Error> {
         let lock = lock(&mut connection, access, server).await?;
-        let columns = schema::ensure_postfixadmin(&mut connection, &names).await?;
-        let columns = schema::ensure_own(&mut connection, &names, columns).await?;
+        let columns = schema::ensure(&mut connection, &names).await?;
         if let Some(reader) = &access.reader {
             schema::grant(&mut connection, &names, reader).await?;
         }

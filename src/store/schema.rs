@@ -89,21 +89,28 @@ const READER_COLUMNS: [(&str, &str); 5] = [
     ("alias", "address, goto, active"),
 ];
 
-/// Makes `PostfixAdmin`'s tables where there is no table at all; refuses tables that are not `PostfixAdmin`'s. Gives what is
-/// there then.
-pub(super) async fn ensure_postfixadmin(
+/// Makes `PostfixAdmin`'s tables where there is no table at all, and ours where they are missing; refuses tables that are not
+/// `PostfixAdmin`'s. Gives what is there then.
+pub(super) async fn ensure(connection: &mut MySqlConnection, names: &Names) -> Result<Columns, Error> {
+    let there = Columns::read(connection, names).await?;
+    let made_postfixadmin = ensure_postfixadmin(connection, names, &there).await?;
+    let made_own = ensure_own(connection, names, &there).await?;
+    if made_postfixadmin || made_own { Columns::read(connection, names).await } else { Ok(there) }
+}
+
+/// Gives whether it made any table.
+async fn ensure_postfixadmin(
     connection: &mut MySqlConnection,
     names: &Names,
-) -> Result<Columns, Error> {
-    let there = Columns::read(connection, names).await?;
-    let made = if is_unmade(connection, names, &there).await? {
+    there: &Columns,
+) -> Result<bool, Error> {
+    if is_unmade(connection, names, there).await? {
         make_postfixadmin_tables(connection, names).await?;
-        true
+        Ok(true)
     } else {
         there.check()?;
-        make_alias_domain_table(connection, names, &there).await?
-    };
-    if made { Columns::read(connection, names).await } else { Ok(there) }
+        make_alias_domain_table(connection, names, there).await
+    }
 }
 
 /// Whether the tables are still to be made: there are none, or somebody (an operator that was killed) began to make them.
@@ -122,18 +129,16 @@ async fn is_unmade(connection: &mut MySqlConnection, names: &Names, there: &Colu
     Ok(versions == 0)
 }
 
-/// Makes our own tables where they are missing; gives what is there then.
-pub(super) async fn ensure_own(
-    connection: &mut MySqlConnection,
-    names: &Names,
-    there: Columns,
-) -> Result<Columns, Error> {
-    let missing = own_tables().into_iter().filter(|(table, _)| !there.tables().contains(table));
-    let missing: Vec<_> = missing.collect();
-    for (table, columns) in &missing {
-        make(connection, names, table, columns).await?;
+/// Gives whether it made any table.
+async fn ensure_own(connection: &mut MySqlConnection, names: &Names, there: &Columns) -> Result<bool, Error> {
+    let mut made = false;
+    for (table, columns) in own_tables() {
+        if !there.tables().contains(table) {
+            make(connection, names, table, columns).await?;
+            made = true;
+        }
     }
-    if missing.is_empty() { Ok(there) } else { Columns::read(connection, names).await }
+    Ok(made)
 }
 
 /// `PostfixAdmin` had no alias domains before 2.3: Postfix looks them up all the same. Gives whether it made the table.

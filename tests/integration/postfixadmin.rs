@@ -1,7 +1,7 @@
 //! Databases as `PostfixAdmin` makes them, of several of its versions: read and written without an error, altered nowhere.
 
 use sqlx::mysql::MySqlConnection;
-use vmail_operator::plan::Plan;
+use vmail_operator::plan::{LOCKED_PASSWORD, Plan};
 use vmail_operator::store::Store;
 use vmail_operator::tables::{AliasDomainRow, MailboxRow, Row, SharedColumn, Table};
 
@@ -91,9 +91,9 @@ async fn every_version_is_read_and_written() {
     }
 }
 
-/// How many days from now the password of `u0` expires.
+/// How many days from now the password of the only mailbox expires.
 async fn days_left(root: &mut MySqlConnection) -> i64 {
-    let sql = "SELECT CAST(DATEDIFF(password_expiry, NOW()) AS SIGNED) FROM mailbox WHERE username = 'u0@alpha.example.org'";
+    let sql = "SELECT CAST(DATEDIFF(password_expiry, NOW()) AS SIGNED) FROM mailbox";
     sqlx::query_scalar(sql).fetch_one(root).await.unwrap()
 }
 
@@ -118,8 +118,14 @@ async fn a_new_password_is_valid_for_as_long_as_its_domain_says() {
     store.apply(&renamed).await.unwrap();
     assert!(days_left(&mut root).await < 0, "the old password stays as old as it is");
     let row = MailboxRow { password: "{SHA512-CRYPT}$6$x$another".into(), ..row };
-    store.apply(&Plan { updates: vec![Row::Mailbox(row)], ..Plan::default() }).await.unwrap();
+    store.apply(&Plan { updates: vec![Row::Mailbox(row.clone())], ..Plan::default() }).await.unwrap();
     assert!((364..=366).contains(&days_left(&mut root).await), "a new one is valid again");
+    execute(&mut root, "DELETE FROM mailbox").await;
+    let locked = MailboxRow { password: LOCKED_PASSWORD.into(), ..row.clone() };
+    store.apply(&Plan { inserts: vec![Row::Mailbox(locked)], ..Plan::default() }).await.unwrap();
+    assert!(days_left(&mut root).await < 0, "nobody can log in, and no date says otherwise");
+    store.apply(&Plan { updates: vec![Row::Mailbox(row)], ..Plan::default() }).await.unwrap();
+    assert!((364..=366).contains(&days_left(&mut root).await), "the first password is valid");
     execute(&mut root, "UPDATE domain SET password_expiry = 0; DELETE FROM mailbox").await;
     let again = Plan { inserts: vec![mailbox(0)], ..Plan::default() };
     store.apply(&again).await.unwrap();
