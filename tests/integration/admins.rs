@@ -15,6 +15,7 @@ async fn admins_follow_their_objects() {
     let mariadb = MariaDb::shared();
     let bed = Bed::new("madm", &mariadb).await;
     bed.domain().await;
+    bed.rows(&mariadb, "domain", 1).await;
     bed.secret("admins", &[("boss", "correct horse"), ("u0", "82fU0EHEzA6wo")]).await;
     bed.create::<MailAdmin>(
         "boss",
