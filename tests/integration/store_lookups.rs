@@ -45,7 +45,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// The queries of a server where some mail has an owner of its own.
+/// The queries of a server where some mail has an owner of its own, in the order in which Postfix asks them.
 fn queries() -> Vec<(Map, String)> {
     let spec: MailServerSpec =
         serde_json::from_value(serde_json::json!({"hostname": "myhost.example.org"})).unwrap();
@@ -57,12 +57,13 @@ fn queries() -> Vec<(Map, String)> {
     };
     let files =
         postfix::render(&ObjectName::new("mail", "myhost"), &spec, Some(&database), &needs).unwrap().files;
-    let query = |map: Map| {
-        let text = &files[&format!("{}.cf", map.as_str())];
+    let query = |(map, table): (Map, &str)| {
+        let text = &files[&format!("{table}.cf")];
         let query = text.lines().find_map(|line| line.strip_prefix("query = ")).unwrap();
         (map, query.to_owned())
     };
-    Map::ALL.into_iter().filter(|map| map.holds_addresses()).map(query).collect()
+    let own = Map::ALL.into_iter().filter(|map| map.holds_addresses()).map(|map| (map, map.as_str()));
+    own.chain([(Map::Alias, "alias_domain_maps")]).map(query).collect()
 }
 
 /// `db_common_expand`: a query without what it asks for is not sent.
@@ -121,7 +122,10 @@ async fn an_address_with_an_extension_is_found_with_any_delimiter_and_files_answ
     let mut reader = mariadb.root(Some("lookups")).await;
     let mut sql = Entries::new();
     for (map, query) in queries() {
-        sql.extend(asked(&mut reader, map, &query, &keys).await);
+        for (key, answer) in asked(&mut reader, map, &query, &keys).await {
+            // maps_find(3): the first table that answers.
+            sql.entry(key).or_insert(answer);
+        }
     }
     let files = maps::answers(&rows(), (901, 901)).entries;
     for characters in ["+", "-", "+-", ".", ""] {
