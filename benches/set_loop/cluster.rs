@@ -142,7 +142,7 @@ async fn at_rest(client: &Client, root: &mut MySqlConnection, operator: &Operato
 
 /// How often a start is measured, in turns with the bare client: one takes as long as the machine's noise lasts.
 fn starts(n: usize) -> usize {
-    if n <= 10_000 { 5 } else { 1 }
+    if n <= 10_000 { 3 } else { 1 }
 }
 
 /// Everything is in place: start to the end of the first comparison. Gives the peak memory of it.
