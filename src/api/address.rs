@@ -93,8 +93,7 @@ impl DomainName {
 
     /// An address of the domain whose local part has been parsed before.
     pub(crate) fn address(&self, local_part: &str) -> Address {
-        let at = u8::try_from(local_part.len()).unwrap_or_default();
-        Address { text: [local_part, "@", &self.0].concat().into(), at }
+        Address::joined(local_part, &self.0)
     }
 }
 
@@ -150,26 +149,26 @@ impl Address {
     pub(crate) fn trunk(&self, delimiters: &BTreeSet<char>) -> Self {
         let mut local_part = self.local_part().char_indices().skip(1);
         match local_part.find_map(|(at, c)| delimiters.contains(&c).then_some(at)) {
-            Some(at) => self.with(&self.local_part()[..at], self.domain()),
+            Some(at) => Self::joined(&self.local_part()[..at], self.domain()),
             None => self.clone(),
         }
     }
 
     /// The same local part in another domain. To be compared only: it may be longer than an address that can be declared.
     pub(crate) fn at(&self, domain: &DomainName) -> Self {
-        self.with(self.local_part(), domain.as_str())
+        Self::joined(self.local_part(), domain.as_str())
     }
 
-    /// The local part is not longer than its own.
-    fn with(&self, local_part: &str, domain: &str) -> Self {
-        let at = u8::try_from(local_part.len()).unwrap_or(self.at);
-        Self { text: format!("{local_part}@{domain}").into(), at }
+    /// Of two parts that have been parsed before, so that the first is at most [`MAX_LOCAL_PART`] long.
+    fn joined(local_part: &str, domain: &str) -> Self {
+        let at = u8::try_from(local_part.len()).unwrap_or(u8::MAX);
+        Self { text: [local_part, "@", domain].concat().into(), at }
     }
 
     /// The catch-all of its domain.
     #[must_use]
     pub fn catch_all(&self) -> Self {
-        Self { text: format!("@{}", self.domain()).into(), at: 0 }
+        Self::joined("", self.domain())
     }
 }
 
