@@ -118,7 +118,7 @@ pub enum Serving {
 /// What should be under `key`, and nothing for a key that another server serves.
 #[must_use]
 pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
-    let held = || index.held(key.domain()).filter(|held| held.server == Some(server));
+    let held = || served(index, server, key);
     let found = index.server(server).and_then(|row| match key {
         Key::Admin(username) => Some(admin::served(index, server, username)),
         Key::Domain(_) => held().map(|held| domain::served(index, row, held, key)),
@@ -135,17 +135,21 @@ pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
 /// address and fits: it has rows.
 #[must_use]
 pub fn is_empty(index: &Index, server: &ObjectName, key: &Key) -> bool {
-    if let (Key::Address(address), Some(held), Some(_)) =
-        (key, index.held(key.domain()), index.server(server))
-        && held.server == Some(server)
+    if let Key::Address(address) = key
+        && let Some(held) = served(index, server, key)
         && let Some(winner) = held.winner(address.local_part())
         && winner.object.kind == Kind::Mailbox
-        && held.allotment().is_none_or(|allotment| !allotment.over.contains_key(&winner.object))
+        && held.exceeded(&winner.object).is_none()
     {
         return false;
     }
     let desired = desired(index, server, key);
     desired.wants.is_empty() && !desired.unknown
+}
+
+/// The key's domain, if `server` serves it.
+fn served<'a>(index: &'a Index, server: &ObjectName, key: &Key) -> Option<Held<'a>> {
+    index.held(key.domain()).filter(|held| held.server == Some(server))
 }
 
 /// Whether the `MailDomain` that holds a domain may be one that can't be parsed.
@@ -219,11 +223,11 @@ fn served_address(index: &Index, server: &ServerRow, held: Held<'_>, address: &A
     let has_catch_all = held.winner("").is_some();
     let claims = held.claims(address.local_part());
     let winner = held.winner_among(claims);
-    let over = winner.and_then(|winner| held.allotment()?.over.get(&winner.object));
+    let over = winner.and_then(|winner| held.exceeded(&winner.object));
     let finding = winner.filter(|_| over.is_none()).map(|winner| routing::judge(index, address, winner));
     let Finding { problem, warning } = finding.unwrap_or_default();
     let verdict = |claim: &Claim| match (winner, over) {
-        (Some(winner), Some(exceeded)) if winner == claim => limit_exceeded(&claim.object, *exceeded),
+        (Some(winner), Some(exceeded)) if winner == claim => limit_exceeded(&claim.object, exceeded),
         (Some(winner), None) if winner == claim => {
             let routed = routed(&claim.object, problem.as_ref(), warning.clone());
             owner::obstacle(index, server, &claim.object)

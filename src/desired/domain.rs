@@ -85,8 +85,7 @@ fn catch_all_finding(index: &Index, held: Held<'_>) -> Finding {
 
 /// The domain's catch-all counts as an alias.
 fn catch_all_over_limit(held: Held<'_>) -> Option<Verdict> {
-    let exceeded = held.allotment()?.over.get(held.holder)?;
-    Some(limit_exceeded(held.holder, *exceeded))
+    Some(limit_exceeded(held.holder, held.exceeded(held.holder)?))
 }
 
 /// What doesn't fit into the domain's limits is told on the domain as well.

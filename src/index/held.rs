@@ -1,7 +1,7 @@
 //! A domain with the object that holds it and the server that serves it, found once for all that is asked of it.
 
 use super::rows::{DomainRow, Kind, ObjectId};
-use super::{Allotment, Claim, DomainEntry, Index, limits};
+use super::{Allotment, Claim, DomainEntry, Exceeded, Index, limits};
 use crate::object::ObjectName;
 
 /// A domain that a `MailDomain` holds: the oldest whose server exists and admits it, else the oldest. Nobody holds it where that
@@ -19,21 +19,20 @@ pub struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    pub(super) fn of(index: &'a Index, entry: &'a DomainEntry) -> Option<Self> {
+    /// The domain, or the `MailDomain` that holds it and can't be read.
+    pub(super) fn of(index: &'a Index, entry: &'a DomainEntry) -> Option<Result<Self, &'a ObjectId>> {
         let held = |claim: &'a Claim| {
-            let row = index.domain(&claim.object.name)?;
-            let server = index.serving(&claim.object.name, row);
-            Some(Self { index, entry, holder: &claim.object, row, server })
+            let holder = &claim.object;
+            let row = index.domain(&holder.name).ok_or(holder)?;
+            let server = index.admitting(&row.server, &holder.name.namespace);
+            Ok(Self { index, entry, holder, row, server })
+        };
+        let may_hold = |held: &Result<Self, &ObjectId>| match held {
+            Ok(held) => held.server.is_some(),
+            Err(unreadable) => index.unreadable_may_hold(unreadable),
         };
         let claims = entry.domain_claims();
-        for claim in claims {
-            match held(claim) {
-                Some(held) if held.server.is_some() => return Some(held),
-                None if index.unreadable_may_hold(&claim.object) => return None,
-                _ => {}
-            }
-        }
-        held(claims.first()?)
+        claims.iter().map(held).find(may_hold).or_else(|| claims.first().map(held))
     }
 
     /// Who claims an address of the domain, oldest first; the local part of the catch-all is empty.
@@ -69,6 +68,12 @@ impl<'a> Held<'a> {
     /// The addresses that somebody gets, each with who does.
     pub(super) fn winners(&self) -> impl Iterator<Item = &'a Claim> {
         self.entry.addresses().filter_map(|claims| self.winner_among(claims))
+    }
+
+    /// Why an object doesn't fit into the domain's limits, if so.
+    #[must_use]
+    pub fn exceeded(&self, object: &ObjectId) -> Option<Exceeded> {
+        self.allotment()?.over.get(object).copied()
     }
 
     /// How the domain's limits are used; `None` where it has none.

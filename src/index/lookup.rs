@@ -88,7 +88,7 @@ impl Index {
     /// A domain that a `MailDomain` holds.
     #[must_use]
     pub fn held(&self, domain: &str) -> Option<Held<'_>> {
-        Held::of(self, self.entry(domain)?)
+        Held::of(self, self.entry(domain)?)?.ok()
     }
 
     /// The `MailDomain` that holds a domain.
@@ -100,12 +100,7 @@ impl Index {
     /// Whether the server that a `MailDomain` names exists and admits it.
     #[must_use]
     pub fn server_admits(&self, domain: &ObjectName, row: &DomainRow) -> bool {
-        self.serving(domain, row).is_some()
-    }
-
-    /// The server that a `MailDomain` names, if it exists and admits it.
-    pub(super) fn serving(&self, domain: &ObjectName, row: &DomainRow) -> Option<&ObjectName> {
-        self.admitting(&row.server, &domain.namespace)
+        self.admitting(&row.server, &domain.namespace).is_some()
     }
 
     /// A server, if it exists and admits the domains and admins of a namespace.
@@ -156,9 +151,7 @@ impl Index {
     /// All keys that anything declares and that `server` serves, in order.
     #[must_use]
     pub fn keys_of(&self, server: &ObjectName) -> Vec<Key> {
-        let is_served =
-            |entry: &DomainEntry| Held::of(self, entry).and_then(|held| held.server) == Some(server);
-        let domains = self.by_domain.iter().filter(|(_, entry)| is_served(entry));
+        let domains = self.by_domain.iter().filter(|(domain, _)| self.server_of(domain) == Some(server));
         domains.flat_map(|(domain, entry)| entry.keys(domain)).chain(self.admin_keys_of(server)).collect()
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hashbrown::HashMap;
 
 use super::rows::{Kind, ObjectId};
-use super::{Claim, DomainEntry, Index, Key};
+use super::{Claim, Held, Index, Key};
 use crate::api::DomainName;
 use crate::object::ObjectName;
 
@@ -162,13 +162,8 @@ impl Index {
     /// declares.
     #[must_use]
     pub fn unreadable_holder(&self, domain: &str) -> Option<&ObjectName> {
-        if self.held(domain).is_some() {
-            return None;
-        }
-        let claims = self.entry(domain).map_or(&[][..], DomainEntry::domain_claims);
-        let may_hold = claims.iter().find(|claim| self.unreadable_may_hold(&claim.object));
-        if let Some(claim) = may_hold.or(claims.first()) {
-            return Some(&claim.object.name);
+        if let Some(held) = self.entry(domain).and_then(|entry| Held::of(self, entry)) {
+            return held.err().map(|unreadable| &unreadable.name);
         }
         let mut unreadable = self.unreadable.accounts.iter().filter(|(id, outline)| {
             id.kind == Kind::Domain && outline.domain.is_none() && self.domain(&id.name).is_none()
