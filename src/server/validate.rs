@@ -178,11 +178,7 @@ fn postfix_workload(written: api::Postfix, images: &Images) -> PostfixWorkload {
         image: written.image.unwrap_or_else(|| images.postfix.clone()),
         replicas: written.replicas.unwrap_or(1),
         resources: written.resources,
-        queue: VolumeRequest {
-            size: queue.size.unwrap_or_else(|| Quantity(DEFAULT_QUEUE_SIZE.to_owned())),
-            storage_class_name: queue.storage_class_name,
-            access_modes: access_modes(None),
-        },
+        queue: volume_request(queue.size, DEFAULT_QUEUE_SIZE, queue.storage_class_name, None),
         service_type: service.type_.unwrap_or_default(),
         service_annotations: service.annotations.unwrap_or_default(),
         tls_secret: written.tls.map(|tls| tls.secret_name),
@@ -198,11 +194,12 @@ fn postfix_workload(written: api::Postfix, images: &Images) -> PostfixWorkload {
 pub fn mail_store(written: api::MailStore) -> MailStore {
     let volume = match written.existing_claim {
         Some(claim) => MailVolume::Existing(claim),
-        None => MailVolume::New(VolumeRequest {
-            size: written.size.unwrap_or_else(|| Quantity(DEFAULT_MAIL_SIZE.to_owned())),
-            storage_class_name: written.storage_class_name,
-            access_modes: access_modes(written.access_modes.as_deref()),
-        }),
+        None => MailVolume::New(volume_request(
+            written.size,
+            DEFAULT_MAIL_SIZE,
+            written.storage_class_name,
+            written.access_modes.as_deref(),
+        )),
     };
     MailStore {
         path: written.path.unwrap_or_else(|| DEFAULT_MAIL_STORE.to_owned()),
@@ -232,6 +229,16 @@ impl MailVolume {
     }
 }
 
+fn volume_request(
+    size: Option<Quantity>,
+    default_size: &str,
+    storage_class_name: Option<String>,
+    modes: Option<&[AccessMode]>,
+) -> VolumeRequest {
+    let size = size.unwrap_or_else(|| Quantity(default_size.to_owned()));
+    VolumeRequest { size, storage_class_name, access_modes: access_modes(modes) }
+}
+
 fn access_modes(written: Option<&[AccessMode]>) -> Vec<String> {
     let name = |mode: &AccessMode| match mode {
         AccessMode::ReadWriteOnce => "ReadWriteOnce".to_owned(),
@@ -245,10 +252,6 @@ fn database_workload(written: api::EmbeddedDatabase, images: &Images) -> Databas
     DatabaseWorkload {
         image: written.image.unwrap_or_else(|| images.mariadb.clone()),
         resources: written.resources,
-        volume: VolumeRequest {
-            size: written.size.unwrap_or_else(|| Quantity(DEFAULT_DATABASE_SIZE.to_owned())),
-            storage_class_name: written.storage_class_name,
-            access_modes: access_modes(None),
-        },
+        volume: volume_request(written.size, DEFAULT_DATABASE_SIZE, written.storage_class_name, None),
     }
 }
