@@ -141,52 +141,70 @@ async fn at_rest(client: &Client, root: &mut MySqlConnection, operator: &Operato
 }
 
 /// How often a start is measured, in turns with the bare client: one takes as long as the machine's noise lasts.
-fn starts(n: usize) -> usize {
+fn repetitions(n: usize) -> usize {
     if n <= 10_000 { 3 } else { 1 }
+}
+
+/// Starts of the operator, and what a bare client needed before each.
+#[derive(Default)]
+struct Starts {
+    values: Vec<f64>,
+    limits: Vec<f64>,
+    memory: f64,
+}
+
+impl Starts {
+    /// Ends the operator that was started.
+    fn add(&mut self, value: f64, limit: f64, mut operator: Operator) {
+        self.values.push(value);
+        self.limits.push(limit);
+        self.memory = self.memory.max(operator.peak_memory());
+        operator.stop();
+    }
+
+    fn print(&mut self, name: &str, n: usize) {
+        let (value, limit) = (percentile(&mut self.values, 50), percentile(&mut self.limits, 50));
+        Figure { name, value, unit: "s", limit, n }.print();
+    }
 }
 
 /// Everything is in place: start to the end of the first comparison. Gives the peak memory of it.
 async fn restart(client: &Client, namespace: &str, root: &mut MySqlConnection, n: usize) -> f64 {
-    let (mut values, mut limits, mut memory) = (Vec::new(), Vec::new(), 0.0_f64);
+    let mut starts = Starts::default();
     let before = (writes_to_tables(root).await, Writes::count(client).await);
-    for _ in 0..starts(n) {
-        limits.push(list(client, namespace).await + select(root).await);
+    for _ in 0..repetitions(n) {
+        let limit = list(client, namespace).await + select(root).await;
         let started = Instant::now();
-        let mut operator = Operator::start(namespace);
+        let operator = Operator::start(namespace);
         operator.await_metric("vmail_passes_total{outcome=\"success\"}", 1.0).await;
-        values.push(started.elapsed().as_secs_f64());
+        let value = started.elapsed().as_secs_f64();
         tokio::time::sleep(Duration::from_secs(2)).await;
-        memory = memory.max(operator.peak_memory());
-        operator.stop();
+        starts.add(value, limit, operator);
     }
     let writes = writes_to_tables(root).await - before.0;
-    let (value, limit) = (percentile(&mut values, 50), percentile(&mut limits, 50));
-    Figure { name: "restart", value, unit: "s", limit, n }.print();
+    starts.print("restart", n);
     Figure { name: "restart_row_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
     let writes = Writes::count(client).await.since(&before.1, None);
     Figure { name: "restart_api_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
-    memory
+    starts.memory
 }
 
 /// An empty database, everything declared: start to the last row. Gives the peak memory of it.
 async fn cold_start(client: &Client, namespace: &str, mariadb: &MariaDb, n: usize) -> f64 {
-    let (mut values, mut limits, mut memory) = (Vec::new(), Vec::new(), 0.0_f64);
-    for _ in 0..starts(n) {
+    let mut starts = Starts::default();
+    for _ in 0..repetitions(n) {
         let upserts = crate::database::raw_upserts_of(mariadb, n).await;
         let creates = crate::database::raw_creates(mariadb).await;
-        limits.push(list(client, namespace).await + creates + upserts);
+        let limit = list(client, namespace).await + creates + upserts;
         mariadb.database("bench").await;
         let mut root = mariadb.root(Some("bench")).await;
         let started = Instant::now();
-        let mut operator = Operator::start(namespace);
+        let operator = Operator::start(namespace);
         await_rows(&mut root, n + SAMPLES).await;
-        values.push(started.elapsed().as_secs_f64());
-        memory = memory.max(operator.peak_memory());
-        operator.stop();
+        starts.add(started.elapsed().as_secs_f64(), limit, operator);
     }
-    let (value, limit) = (percentile(&mut values, 50), percentile(&mut limits, 50));
-    Figure { name: "cold_start", value, unit: "s", limit, n }.print();
-    memory
+    starts.print("cold_start", n);
+    starts.memory
 }
 
 /// A paged list of all mailboxes, as a watch begins with, decoded; in seconds.
