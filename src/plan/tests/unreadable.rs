@@ -35,14 +35,20 @@ fn beside_alpha() -> World {
     world
 }
 
-#[test]
-fn an_object_that_cannot_be_parsed_keeps_its_rows() {
+/// The world before a restart, and that after it, in which alfred's mailbox can't be parsed, whose rows are there.
+fn restarted_with_alfred_unreadable() -> ([World; 2], Current, ObjectId) {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
     alfred(&mut world, &json!({}));
     sync(&world, &mut current);
     let mut restarted = World::with_alpha();
     let id = ObjectId { kind: Kind::Mailbox, name: ObjectName::new("mail", "alfred") };
     restarted.index.apply_unreadable(id.clone(), with_uid("mail-alfred"));
+    ([world, restarted], current, id)
+}
+
+#[test]
+fn an_object_that_cannot_be_parsed_keeps_its_rows() {
+    let ([_, mut restarted], current, id) = restarted_with_alfred_unreadable();
     assert!(full(&restarted, &current).plan.is_empty());
     restarted.index.remove(&id);
     assert_eq!(full(&restarted, &current).plan.deletes.len(), 2);
@@ -148,12 +154,7 @@ fn a_younger_domain_that_cannot_be_parsed_takes_nothing() {
 
 #[test]
 fn who_would_take_over_what_an_unreadable_object_has_is_told_so() {
-    let (mut world, mut current) = (World::with_alpha(), Current::default());
-    alfred(&mut world, &json!({}));
-    sync(&world, &mut current);
-    let mut restarted = World::with_alpha();
-    let id = ObjectId { kind: Kind::Mailbox, name: ObjectName::new("mail", "alfred") };
-    restarted.index.apply_unreadable(id.clone(), with_uid("mail-alfred"));
+    let ([mut world, mut restarted], current, id) = restarted_with_alfred_unreadable();
     restarted.alias("mail", "next", 5, json!({"address": ALFRED, "goto": ["x@elsewhere.org"]}));
     let planned = full(&restarted, &current);
     assert!(planned.plan.is_empty());
