@@ -7,9 +7,12 @@ use super::lookups::Lookup;
 use super::report::Check;
 use crate::plugin::pod::Said;
 
-/// Says, in the pod, what postmap(1) asks: `$0` is the configuration directory, `$1` the key and `$2` the map. Of all that it
-/// says with `-v` only these lines leave the pod: another one has the password.
-pub(super) const SCRIPT: &str = "postmap -v -c \"$0\" -q \"$1\" \"$2\" 2>&1 | \
+/// Says, in the pod, what postmap(1) asks: `$0` is the configuration directory, `$1` the key and `$2` the map. Of all that
+/// it says with `-v` only these lines leave the pod, and none goes to the pod's log: another one has the password. So it
+/// reads a main.cf of its own without `maillog_file`: an empty one, as a `mysql_table(5)` has all it needs in its own file,
+/// and an old one, because Postfix lets a new one cool down for two seconds.
+pub(super) const SCRIPT: &str = "quiet=$(mktemp -d \"$0-check-XXXXXX\") && trap 'rm -rf \"$quiet\"' EXIT || exit; \
+    touch -d @0 \"$quiet/main.cf\" && postmap -v -c \"$quiet\" -q \"$1\" \"$2\" 2>&1 | \
     grep -E '^postmap: (expanded and quoted query: >|dict_mysql_lookup: retrieved [0-9]+ rows)'";
 
 /// Before the text of a query, which `<` ends, in what postmap(1) says (`dict_mysql.c`).
