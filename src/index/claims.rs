@@ -129,6 +129,8 @@ impl DomainEntry {
 }
 
 fn insert(claims: &mut Vec<Claim>, claim: Claim) {
+    // Most addresses are claimed once.
+    claims.reserve_exact(1);
     let at = claims.partition_point(|other| *other < claim);
     claims.insert(at, claim);
 }

@@ -59,13 +59,13 @@ impl Index {
     /// The row of a `Mailbox`.
     #[must_use]
     pub fn mailbox(&self, name: &ObjectName) -> Option<&MailboxRow> {
-        self.mailboxes.get(name)
+        self.mailboxes.get(name).map(AsRef::as_ref)
     }
 
     /// The row of a `MailAlias`.
     #[must_use]
     pub fn alias(&self, name: &ObjectName) -> Option<&AliasRow> {
-        self.aliases.get(name)
+        self.aliases.get(name).map(AsRef::as_ref)
     }
 
     /// What every account object has.

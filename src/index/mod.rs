@@ -47,8 +47,8 @@ use unreadable::Unreadable;
 pub struct Index {
     servers: BTreeMap<ObjectName, ServerRow>,
     domains: HashMap<ObjectName, DomainRow>,
-    mailboxes: HashMap<ObjectName, MailboxRow>,
-    aliases: HashMap<ObjectName, AliasRow>,
+    mailboxes: HashMap<ObjectName, Box<MailboxRow>>,
+    aliases: HashMap<ObjectName, Box<AliasRow>>,
     admins: Admins,
     by_domain: BTreeMap<Arc<str>, DomainEntry>,
     namespaces: Namespaces,
@@ -237,7 +237,7 @@ impl Index {
         if rerouted {
             self.mark_ways_to(&row.address);
         }
-        self.mailboxes.insert(name, row);
+        self.mailboxes.insert(name, Box::new(row));
         self.mark(key);
     }
 
@@ -248,7 +248,7 @@ impl Index {
         }
     }
 
-    fn forget_mailbox(&mut self, name: &ObjectName) -> Option<MailboxRow> {
+    fn forget_mailbox(&mut self, name: &ObjectName) -> Option<Box<MailboxRow>> {
         let row = self.mailboxes.remove(name)?;
         self.targets.remove(&row.address, &row.forward_to);
         let key = Key::Address(row.address.clone());
@@ -279,7 +279,7 @@ impl Index {
             self.guarded.insert(key.clone(), name.clone());
         }
         self.mark_ways_to(&row.address);
-        self.aliases.insert(name, row);
+        self.aliases.insert(name, Box::new(row));
         self.mark_alias(key);
     }
 

@@ -1,6 +1,7 @@
 //! What becomes of the rows under a key whose winner is over a limit.
 
 use super::*;
+use crate::desired::is_empty;
 
 /// What there is of alfred, with who owns it.
 fn alfreds(current: &Current) -> Vec<(Row, Option<OwnerRow>)> {
@@ -104,6 +105,10 @@ fn what_is_gone_goes_by_its_policy_though_the_next_one_is_over_the_limit() {
         sync(&world, &mut current);
         world.index.remove_mailbox(&ObjectName::new("mail", "alfred"));
         alpha(&mut world, &closed());
+        let key = Key::from_row(ALFRED).unwrap();
+        assert!(is_empty(&world.index, &myhost(), &key), "{policy}: looked at by the brake");
+        let lost = full(&world, &current).plan.lost;
+        assert_eq!(lost.contains(&key), policy != "Retain", "{policy}: counted by the brake");
         sync(&world, &mut current);
         assert_eq!(active(&current, Table::Mailbox, ALFRED), left, "{policy}");
         assert!(!is_owned(&current, Table::Mailbox, ALFRED), "{policy}");
