@@ -26,10 +26,9 @@ impl Ahead {
     /// Reads it all.
     pub(super) async fn read(store: &mut Store, server: &str) -> Result<Self, store::Error> {
         let mut ahead = Self::without_rows(store, server).await?;
-        let keys: Vec<Key> = ahead.owned.iter().cloned().collect();
-        for chunk in chunks(&keys).into_iter().take(CHUNKS) {
+        for chunk in chunks(ahead.owned.iter().cloned()).take(CHUNKS) {
             let current = store.read(&chunk.iter().collect::<Vec<_>>()).await?;
-            ahead.rows.0.push_back((chunk.to_vec(), current));
+            ahead.rows.0.push_back((chunk, current));
         }
         Ok(ahead)
     }

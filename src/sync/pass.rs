@@ -166,12 +166,11 @@ impl<'a> Passes<'a> {
             None => Ahead::without_rows(&mut self.store, &self.server_id).await?,
         };
         self.tally = Tally::new(owned.len(), counts);
-        let declared = self.context.index.read().keys_of(self.server);
         let gone = self.without_rows(&owned.iter().collect::<Vec<_>>()).await;
         let doomed = self.doomed(gone).await?;
-        let mut keys: BTreeSet<Key> = declared.into_iter().collect();
-        keys.extend(owned);
         self.brake(&doomed).await;
+        let mut keys = owned;
+        keys.extend(self.context.index.read().keys_of(self.server));
         self.compare_many(keys, rows).await
     }
 
@@ -192,9 +191,8 @@ impl<'a> Passes<'a> {
             return Ok(doomed);
         }
         self.held = None;
-        let candidates: Vec<Key> = candidates.into_iter().collect();
-        for chunk in chunks(&candidates) {
-            doomed.extend(self.would_lose(chunk).await?);
+        for chunk in chunks(candidates) {
+            doomed.extend(self.would_lose(&chunk).await?);
         }
         Ok(doomed)
     }

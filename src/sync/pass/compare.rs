@@ -41,10 +41,9 @@ impl Passes<'_> {
         keys: BTreeSet<Key>,
         mut ahead: Rows,
     ) -> Result<(), PassError> {
-        let keys: Vec<Key> = keys.into_iter().collect();
         let mut news = Vec::new();
-        for chunk in chunks(&keys) {
-            news.extend(self.compare_chunk(chunk, ahead.take(chunk)).await?);
+        for chunk in chunks(keys) {
+            news.extend(self.compare_chunk(&chunk, ahead.take(&chunk)).await?);
             news.extend(self.between_chunks().await?);
         }
         self.tell_drift(&news).await;
@@ -52,10 +51,9 @@ impl Passes<'_> {
     }
 
     async fn compare_chunks(&mut self, keys: BTreeSet<Key>) -> Result<Vec<RowId>, PassError> {
-        let keys: Vec<Key> = keys.into_iter().collect();
         let mut news = Vec::new();
-        for chunk in chunks(&keys) {
-            news.extend(self.compare_chunk(chunk, None).await?);
+        for chunk in chunks(keys) {
+            news.extend(self.compare_chunk(&chunk, None).await?);
         }
         Ok(news)
     }
