@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
@@ -158,8 +158,17 @@ fn events<K>(api: Api<K>) -> impl Stream<Item = Result<Event<K>, watcher::Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    // `any_semantic`: the list may come from the API server's cache, the watch brings what is newer.
-    watch(api, watcher::Config::default().any_semantic()).default_backoff()
+    // Either may come from the API server's cache; the watch brings what is newer. Streamed, no page of the list is held
+    // whole on either side.
+    let streamed = watch(api.clone(), watcher::Config::default().streaming_lists());
+    let paged = watch(api, watcher::Config::default().any_semantic());
+    let is_supported = |event: &Result<_, _>| future::ready(!event.as_ref().is_err_and(is_no_streaming));
+    streamed.take_while(is_supported).chain(paged).default_backoff()
+}
+
+/// Whether the API server refuses to stream a list: one with the feature `WatchList` off, as it is by default up to 1.33.
+fn is_no_streaming(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.is_invalid())
 }
 
 /// What becomes of the objects of one watch.
@@ -180,22 +189,19 @@ async fn follow<K, S>(
     S: Sink<K>,
 {
     let mut events = std::pin::pin!(events);
-    let mut listing = HashSet::new();
+    // What was there before the list that is being read and has not come in it.
+    let mut unlisted = HashSet::new();
     loop {
         match events.try_next().await {
-            Ok(Some(Event::Init)) => listing.clear(),
+            Ok(Some(Event::Init)) => unlisted = sink.names(&index.read()).into_iter().collect(),
             Ok(Some(Event::InitApply(object))) => {
                 let name = ObjectName::of(&object);
-                listing.insert(name.clone());
+                unlisted.remove(&name);
                 index.update(|index| sink.apply(index, name, object));
             }
             Ok(Some(Event::InitDone)) => {
-                let listed = std::mem::take(&mut listing);
-                index.update(|index| {
-                    for name in sink.names(index).iter().filter(|name| !listed.contains(*name)) {
-                        sink.remove(index, name);
-                    }
-                });
+                let gone = std::mem::take(&mut unlisted);
+                index.update(|index| gone.iter().for_each(|name| sink.remove(index, name)));
                 index.listed(sink.name());
             }
             Ok(Some(Event::Apply(object))) => {
@@ -324,5 +330,49 @@ impl Sink<PartialObjectMeta<Namespace>> for Namespaces {
 
     fn names(&self, index: &Index) -> Vec<ObjectName> {
         index.namespace_names().iter().map(|name| ObjectName::new("", name)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::http;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server of 1.33 or before: it has one Mailbox, and its feature gate `WatchList` is off.
+    fn without_streaming() -> Client {
+        let answer = |query: &str| -> (u16, Value) {
+            if query.contains("sendInitialEvents=true") {
+                let message =
+                    "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+                (
+                    422,
+                    json!({"kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422, "message": message}),
+                )
+            } else {
+                let bob = json!({"metadata": {"name": "bob", "namespace": "mail"}, "spec": {"address": "bob@alpha.example.org"}});
+                (200, json!({"metadata": {"resourceVersion": "7"}, "items": [bob]}))
+            }
+        };
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let (code, body) = answer(request.uri().query().unwrap_or_default());
+            let response = http::Response::builder().status(code);
+            future::ready(Ok::<_, Infallible>(
+                response.body(Body::from(body.to_string().into_bytes())).unwrap(),
+            ))
+        });
+        Client::new(service, "mail")
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_streams_no_lists_is_asked_for_pages() {
+        let events = events(Api::<Guarded<Mailbox>>::namespaced(without_streaming(), "mail"));
+        let events: Vec<_> = events.take(3).try_collect().await.unwrap();
+        let [Event::Init, Event::InitApply(bob), Event::InitDone] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(ObjectName::of(bob), ObjectName::new("mail", "bob"));
     }
 }
