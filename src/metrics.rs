@@ -13,12 +13,19 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::index::rows::Kind;
 use crate::object::ObjectName;
 use crate::plan::{Plan, RowId};
 use crate::tables::Table;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Patched {
+    kind: &'static str,
     outcome: &'static str,
 }
 
@@ -53,14 +60,14 @@ struct Inner {
     held: Family<ServerLabel, Gauge>,
     synced: Family<ServerLabel, Gauge>,
     leader: Gauge,
-    patches: Family<Outcome, Counter>,
+    patches: Family<Patched, Counter>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("vmail");
         let (passes, patches) =
-            (Family::<Outcome, Counter>::default(), Family::<Outcome, Counter>::default());
+            (Family::<Outcome, Counter>::default(), Family::<Patched, Counter>::default());
         let (written, deleted, drifted) =
             (Family::<TableLabel, Counter>::default(), Family::default(), Family::default());
         let pass_duration = Histogram::new(exponential_buckets(0.001, 2.0, 16));
@@ -106,14 +113,14 @@ impl Default for Metrics {
     }
 }
 
-fn outcome(good: bool) -> Outcome {
-    Outcome { outcome: if good { "success" } else { "error" } }
+fn outcome(good: bool) -> &'static str {
+    if good { "success" } else { "error" }
 }
 
 impl Metrics {
     /// A pass ended.
     pub fn pass(&self, good: bool, took: Duration) {
-        self.0.passes.get_or_create(&outcome(good)).inc();
+        self.0.passes.get_or_create(&Outcome { outcome: outcome(good) }).inc();
         self.0.pass_duration.observe(took.as_secs_f64());
     }
 
@@ -155,9 +162,9 @@ impl Metrics {
         self.0.leader.set(leads.into());
     }
 
-    /// A status patch ended.
-    pub fn status_patch(&self, good: bool) {
-        self.0.patches.get_or_create(&outcome(good)).inc();
+    /// A patch of the status of an object of this kind ended.
+    pub fn status_patch(&self, kind: Kind, good: bool) {
+        self.0.patches.get_or_create(&Patched { kind: kind.as_str(), outcome: outcome(good) }).inc();
     }
 
     /// Everything as text, for `/metrics`.
@@ -186,7 +193,7 @@ mod tests {
         metrics.0.deleted.get_or_create(&table).inc();
         metrics.drifted(&[(Table::Mailbox, "alfred@alpha.example.org".to_owned())]);
         metrics.deletions_held(&ObjectName::new("mail", "myhost"), 1);
-        metrics.status_patch(false);
+        metrics.status_patch(Kind::Mailbox, false);
         metrics.leads(true);
         metrics.tables_synced(&ObjectName::new("mail", "myhost"), true);
         metrics

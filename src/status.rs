@@ -120,7 +120,7 @@ impl Statuses {
         let Some(wanted) = wanted else { return };
         let sent = client::bounded(self.send(&verdict.object, &wanted)).await;
         let failure = client::unless_gone(sent).err();
-        self.0.metrics.status_patch(failure.is_none());
+        self.0.metrics.status_patch(verdict.object.kind, failure.is_none());
         if let Some(error) = failure {
             tracing::warn!(object = %verdict.object, %error, "status not written, trying again");
             let now = Instant::now();
