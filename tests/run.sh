@@ -20,6 +20,8 @@ PASSED=0
 FAILED=0
 FAILED_TIERS=()
 MISSING_TIERS=()
+# Tiers that run beside others: the process of each.
+declare -A BESIDE=()
 # A snapshot that differs fails; nothing is written beside it.
 export INSTA_UPDATE=no
 # Three times what the slowest tier takes: one that hangs fails, and tells where.
@@ -31,14 +33,48 @@ SIGNAL=
 
 # tier NAME COMMAND...: every `test result:` line of its output is counted.
 tier() {
-	local name=$1 log
+	local name=$1
 	shift
-	log=$LOGS/test-${name//[^a-z]/-}.log
-	run_logged "$log" "tier: $name" without_lock "$@"
+	run_logged "$(log_of "$name")" "tier: $name" without_lock "$@"
+	count_tier "$name"
+}
+
+# tier_beside NAME COMMAND...: a tier beside the ones that follow, until join_tiers.
+tier_beside() {
+	local name=$1
+	shift
+	say "tier: $name: beside the next"
+	without_lock "$@" >"$(log_of "$name")" 2>&1 </dev/null &
+	BESIDE[$name]=$!
+}
+
+join_tiers() {
+	local name
+	for name in "${!BESIDE[@]}"; do
+		run_logged /dev/null "tier: $name: to its end" ended "${BESIDE[$name]}"
+		LAST_STATUS=0
+		wait "${BESIDE[$name]}" || LAST_STATUS=$?
+		unset "BESIDE[$name]"
+		count_tier "$name"
+	done
+}
+
+ended() {
+	while kill -0 "$1" 2>/dev/null; do
+		sleep 0.2
+	done
+}
+
+log_of() {
+	echo "$LOGS/test-${1//[^a-z0-9]/-}.log"
+}
+
+# count_tier NAME: one that ended with LAST_STATUS.
+count_tier() {
+	local log
+	log=$(log_of "$1")
 	count_results "$log"
-	if [ "$LAST_STATUS" -ne 0 ]; then
-		tier_failed "$name" "$log"
-	fi
+	[ "$LAST_STATUS" -eq 0 ] || tier_failed "$1" "$log"
 }
 
 # One run at a time: the cluster `test` and the tiers' logs are its own.
@@ -121,16 +157,28 @@ integration_tests() {
 	for module in $(integration_modules); do
 		if [ -z "$ON_NODE" ] && needs_own_cluster "$module"; then
 			missing "integration tests: $module" "it kills processes of the cluster, which only a cluster of its own allows"
-			continue
+		elif ! waits "$module"; then
+			tier "integration tests: $module" env VMAIL_BIN_DIR="$BIN" VMAIL_HELM_ARGUMENTS="$(image_values)" VMAIL_ON_NODE="$ON_NODE" VMAIL_RESTART="$RESTART" VMAIL_SIGNAL="$SIGNAL" \
+				"${LIMITED[@]}" cargo test --locked --test integration -- "$module::"
 		fi
-		tier "integration tests: $module" env VMAIL_BIN_DIR="$BIN" VMAIL_HELM_ARGUMENTS="$(image_values)" VMAIL_ON_NODE="$ON_NODE" VMAIL_RESTART="$RESTART" VMAIL_SIGNAL="$SIGNAL" \
-			"${LIMITED[@]}" cargo test --locked --test integration -- "$module::"
 	done
 	if [ "$(id -u)" -eq 0 ]; then
 		other_databases
 	else
 		missing "integration tests: store on other servers" "they are in directories that only root can enter (chroot)"
 	fi
+	tier "integration tests: store_faults" waiting_tests store_faults::
+	join_tiers
+}
+
+# Its tests wait for what a server or a network does within a minute.
+waits() {
+	[ "$1" = store_faults ]
+}
+
+# More at once than there are processors.
+waiting_tests() {
+	"${LIMITED[@]}" cargo test --locked --test integration -- --test-threads=4 "$@"
 }
 
 # The store's tests once more, on the other servers that people have.
@@ -143,8 +191,15 @@ other_databases() {
 store_on() {
 	tier "database server $1 (Debian $2)" make_database "$@"
 	[ "$LAST_STATUS" -eq 0 ] || return 0
-	tier "integration tests: store on $1" env VMAIL_DATABASE_ROOT="$DATABASES/$1" \
-		"${LIMITED[@]}" cargo test --locked --test integration -- store:: store_admins:: postfixadmin:: store_faults:: stateful:: queries::
+	tier_beside "integration tests: store on $1" with_database "$1" waiting_tests \
+		store:: store_admins:: postfixadmin:: store_faults:: stateful:: queries::
+}
+
+# with_database NAME COMMAND...
+with_database() {
+	export VMAIL_DATABASE_ROOT=$DATABASES/$1
+	shift
+	"$@"
 }
 
 needs_own_cluster() {
