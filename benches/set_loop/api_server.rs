@@ -42,19 +42,18 @@ fn mailbox(number: usize) -> Mailbox {
     Mailbox::new(&format!("u{number}"), serde_json::from_value(spec).unwrap())
 }
 
-/// Creates the domains and `n` mailboxes on 16 connections; the time that the mailboxes took.
-pub async fn create_burst(client: &Client, namespace: &str, n: usize) -> f64 {
-    create_burst_for(client, namespace, "myhost", n).await
-}
-
-/// The same for any server.
-pub async fn create_burst_for(client: &Client, namespace: &str, server: &str, n: usize) -> f64 {
+/// Creates the domains, one after the other.
+pub async fn create_domains(client: &Client, namespace: &str, server: &str) {
     let domains: Api<MailDomain> = Api::namespaced(client.clone(), namespace);
     for number in 0..world::DOMAINS {
         let spec = json!({"serverRef": {"name": server}, "domain": format!("d{number}.example.org")});
         let domain = MailDomain::new(&format!("d{number}"), serde_json::from_value(spec).unwrap());
         domains.create(&PostParams::default(), &domain).await.unwrap();
     }
+}
+
+/// Creates `n` mailboxes on 16 connections; the time that it took.
+pub async fn create_burst(client: &Client, namespace: &str, n: usize) -> f64 {
     let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
     let started = Instant::now();
     let create = |number| {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use vmail_operator::api::Mailbox;
 use vmail_operator::store::Store;
 
-use crate::api_server::{CONNECTIONS, create_burst, patch_ready};
+use crate::api_server::{CONNECTIONS, create_burst, create_domains, patch_ready};
 use crate::mariadb::MariaDb;
 use crate::one_mailbox::all_rows;
 
@@ -28,6 +28,7 @@ pub async fn measure(client: &Client, namespace: &str, mariadb: &MariaDb, n: usi
     let (written, to_patch) = unbounded_channel();
     let watching = tokio::spawn(watch(api.clone(), seen));
     let writing = tokio::spawn(write(mariadb.root(Some("bench")).await, to_write, written));
+    create_domains(client, namespace, "myhost").await;
     let started = Instant::now();
     let creating = create_burst(client, namespace, n);
     tokio::join!(creating, patch(api, to_patch, n));

@@ -35,7 +35,8 @@ pub async fn measure(n: usize) {
     await_code(&address, "nobody@example.net", 554);
     let programs = [("files_agent_memory", "vmail-operator"), ("files_smtpd_memory", "smtpd")];
     let empty = programs.map(|(_, program)| pod.memory(program));
-    api_server::create_burst_for(&client, &namespace, SERVER, n).await;
+    api_server::create_domains(&client, &namespace, SERVER).await;
+    api_server::create_burst(&client, &namespace, n).await;
     await_accepted(&address, world::address(n - 1).as_str());
 
     let mut raw = Vec::new();

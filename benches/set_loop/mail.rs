@@ -37,7 +37,8 @@ pub async fn measure(n: usize) {
     let spec = json!({"hostname": "rates.example.org", "lookupTables": TYPES[0]});
     let server = MailServer::new(SERVER, serde_json::from_value(spec).unwrap());
     servers.create(&PostParams::default(), &server).await.unwrap();
-    api_server::create_burst_for(&client, &namespace, SERVER, n).await;
+    api_server::create_domains(&client, &namespace, SERVER).await;
+    api_server::create_burst(&client, &namespace, n).await;
     start_hand_written(&namespace);
     let mut ours = Contestant::new(Pod { namespace: namespace.clone(), name: "rates-postfix-0" });
     let raw = Contestant::new(Pod { namespace, name: "raw" });
