@@ -23,6 +23,9 @@ use crate::{Figure, bare_burst, one_mailbox, percentile};
 /// Up to here a bare burst is measured too; above it would only take its time.
 const BARE_BURST: usize = 10_000;
 
+/// Up to here a restart without mailboxes is measured too: what it takes is much of what a small one takes.
+const EMPTY_RESTART: usize = 1000;
+
 pub const LIMIT: Duration = Duration::from_mins(15);
 pub const SAMPLES: usize = 100;
 
@@ -63,6 +66,9 @@ pub async fn measure(n: usize) {
     let access = mariadb.database("bench").await;
     server(&client, &served, &access).await;
     let mut root = mariadb.root(Some("bench")).await;
+    if n <= EMPTY_RESTART {
+        empty_restart(&client, &served, &mut root).await;
+    }
     let mut operator = Operator::start(&served);
     operator.await_metric(PASSES, 1.0).await;
     create_domains(&client, &served, "myhost").await;
@@ -191,19 +197,41 @@ impl Starts {
     }
 }
 
-/// Everything is in place: start to the end of the first comparison. Gives the peak memory of it.
-async fn restart(client: &Client, namespace: &str, root: &mut MySqlConnection, n: usize) -> f64 {
+/// Starts that find everything in place, to the end of the first comparison; each goes on for a while after it.
+async fn restarts(
+    client: &Client,
+    namespace: &str,
+    root: &mut MySqlConnection,
+    n: usize,
+    goes_on: Duration,
+) -> Starts {
     let mut starts = Starts::default();
-    let before = (writes_to_tables(root).await, Writes::count(client).await);
     for _ in 0..repetitions(n) {
         let limit = list(client, namespace).await + select(root).await;
         let started = Instant::now();
         let operator = Operator::start(namespace);
         operator.await_metric(PASSES, 1.0).await;
         let value = started.elapsed().as_secs_f64();
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(goes_on).await;
         starts.add(value, limit, operator);
     }
+    starts
+}
+
+/// What a restart takes with no mailbox at all: so much of any other has nothing to do with their number.
+async fn empty_restart(client: &Client, namespace: &str, root: &mut MySqlConnection) {
+    let mut operator = Operator::start(namespace);
+    operator.await_metric(PASSES, 1.0).await;
+    await_silence(client).await;
+    operator.stop();
+    restarts(client, namespace, root, 0, Duration::ZERO).await.print("restart", 0);
+}
+
+/// Everything is in place: start to the end of the first comparison. Gives the peak memory of it.
+async fn restart(client: &Client, namespace: &str, root: &mut MySqlConnection, n: usize) -> f64 {
+    let before = (writes_to_tables(root).await, Writes::count(client).await);
+    // It may write after the first comparison, too.
+    let mut starts = restarts(client, namespace, root, n, Duration::from_secs(2)).await;
     let writes = writes_to_tables(root).await - before.0;
     starts.print("restart", n);
     Figure { name: "restart_row_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
