@@ -51,7 +51,12 @@ forget_old_images() {
 		$1 ~ /^sha256:/ { digest[$1] = $3; next }
 		NR > 1 { wanted[$3] = 1 }
 		END { for (name in digest) if (!(digest[name] in wanted)) print name }')
-	[ "${#images[@]}" -eq 0 ] || containerd_ctl images delete "${images[@]}"
+	[ "${#images[@]}" -eq 0 ] || delete_images "${images[@]}"
+}
+
+# Waits for the collection of their layers as garbage: an image that is loaded meanwhile may find one of them, and then not.
+delete_images() {
+	containerd_ctl images delete --sync "$@"
 }
 
 # load_images ARCHIVE...: docker archives, one image each; one that is there already is left alone.
@@ -82,7 +87,7 @@ load_image() {
 	rm -f "$(loaded_stamp "$1")"
 	keep_image "$name"
 	containerd_ctl images import - <"$1"
-	containerd_ctl images delete "$name-before"
+	delete_images "$name-before"
 	archive_digest "$1" >"$(loaded_stamp "$1")"
 }
 
