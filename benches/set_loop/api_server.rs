@@ -64,7 +64,7 @@ pub async fn create_burst(client: &Client, namespace: &str, n: usize) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// A patch as long as the operator's, which says something else: an operator that comes after it has as many to send.
+/// A patch as long as the operator's.
 pub async fn patch_ready(api: &Api<Mailbox>, name: &str) -> kube::Result<()> {
     let condition = json!({"type": "Ready", "status": "True", "reason": "Synced", "message": "what a bare client says of it",
         "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"});

@@ -17,7 +17,6 @@ use vmail_operator::api::{MailServer, Mailbox};
 use crate::api_server::{Writes, await_ready, create_burst, create_domains, define, namespace, patch_burst};
 use crate::mariadb::MariaDb;
 use crate::operator::{Operator, cpu_of};
-use crate::world::DOMAINS;
 use crate::{Figure, bare_burst, one_mailbox, percentile};
 
 /// Up to here a bare burst is measured too; above it would only take its time.
@@ -32,9 +31,8 @@ pub const SAMPLES: usize = 100;
 /// Passes of the set loop; the first ends a start.
 const PASSES: &str = "vmail_passes_total{outcome=\"success\"}";
 
-/// Patches that were answered.
-const PATCHED_MAILBOXES: &str = "vmail_status_patches_total{kind=\"Mailbox\",outcome=\"success\"}";
-const PATCHED_DOMAINS: &str = "vmail_status_patches_total{kind=\"MailDomain\",outcome=\"success\"}";
+/// Patches of mailboxes that were answered.
+const PATCHED: &str = "vmail_status_patches_total{kind=\"Mailbox\",outcome=\"success\"}";
 
 /// What a bare client needed.
 #[derive(Clone, Copy)]
@@ -54,7 +52,6 @@ pub async fn measure(n: usize) {
     create_domains(&client, &bare, "myhost").await;
     let raw =
         Raw { create: create_burst(&client, &bare, n).await, patch: patch_burst(&client, &bare, n).await };
-    backlog(&client, &bare, &mariadb, raw, n).await;
     let mut namespaces = vec![bare.clone(), served.clone()];
     if n <= BARE_BURST {
         let namespace = namespace(&client, "bench-bare").await;
@@ -105,20 +102,6 @@ fn memory_bound(n: usize) -> f64 {
     if n <= 1000 { 30.0 } else { 150.0 }
 }
 
-/// Every mailbox is declared and says something else than it should: from the operator's start to the last patch.
-async fn backlog(client: &Client, namespace: &str, mariadb: &MariaDb, raw: Raw, n: usize) {
-    let access = mariadb.database("bench").await;
-    server(client, namespace, &access).await;
-    let count = |number: usize| f64::from(u32::try_from(number).unwrap());
-    let started = Instant::now();
-    let mut operator = Operator::start(namespace);
-    operator.await_metric(PATCHED_MAILBOXES, count(n)).await;
-    operator.await_metric(PATCHED_DOMAINS, count(DOMAINS)).await;
-    let value = started.elapsed().as_secs_f64();
-    operator.stop();
-    Figure { name: "backlog_all_status_written", value, unit: "s", limit: raw.patch, n }.print();
-}
-
 /// `n` mailboxes as fast as the API server takes them.
 async fn burst(
     client: &Client,
@@ -135,7 +118,7 @@ async fn burst(
     let answered = Instant::now();
     await_rows(root, n).await;
     let behind = answered.elapsed().as_secs_f64();
-    operator.await_metric(PATCHED_MAILBOXES, all).await;
+    operator.await_metric(PATCHED, all).await;
     let settled = started.elapsed().as_secs_f64();
     let (cpu, database_cpu) = (operator.cpu() - cpu, cpu_of("mariadbd") - database_cpu);
     let writes = Writes::count(client).await;

@@ -85,7 +85,7 @@ async fn main() {
         sizes(&[10_000, 100_000, 1_000_000]).into_iter().for_each(pure::measure);
     }
     if wanted("database") {
-        for n in sizes(&[1000, 10_000]) {
+        for n in sizes(&[1000]) {
             database::measure(n).await;
         }
     }
