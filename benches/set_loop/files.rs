@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use vmail_operator::api::MailServer;
-use vmail_operator::postfix::shards::{LIMIT, SLOTS};
+use vmail_operator::postfix::shards::{LIMIT, MANIFEST_FILE, Manifest, SLOTS};
 use vmail_operator::server::build::names;
 
 use crate::api_server;
@@ -38,6 +38,7 @@ pub async fn measure(n: usize) {
     api_server::create_domains(&client, &namespace, SERVER).await;
     api_server::create_burst(&client, &namespace, n).await;
     await_accepted(&address, world::address(n - 1).as_str());
+    shards(&client, &namespace, n).await;
 
     let mut raw = Vec::new();
     for number in 0..SAMPLES {
@@ -69,6 +70,16 @@ pub async fn measure(n: usize) {
     .print();
     operator.stop();
     Api::<Namespace>::all(client.clone()).delete(&namespace, &DeleteParams::background()).await.unwrap();
+}
+
+/// How many `ConfigMap`s the accounts fill.
+async fn shards(client: &Client, namespace: &str, n: usize) {
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let manifest = config_maps.get(&names::maps(SERVER)).await.unwrap();
+    let manifest = Manifest::parse(&manifest.data.unwrap()[MANIFEST_FILE]).unwrap();
+    let count = |number: usize| f64::from(u32::try_from(number).unwrap());
+    let value = count(manifest.shards.len());
+    Figure { name: "files_config_maps", value, unit: "ConfigMaps", limit: count(n) / 10_000.0, n }.print();
 }
 
 /// A full shard written by a bare client until the pod has it, and the two tables of addresses compiled once.

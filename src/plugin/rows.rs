@@ -29,6 +29,11 @@ pub(super) struct Declares<R> {
 }
 
 impl Rows<'_> {
+    /// Whether the accounts are in look-up files.
+    pub(super) fn in_files(&self) -> bool {
+        self.index.server(self.server).is_some_and(|server| server.files)
+    }
+
     /// Everything under a key; nothing for a text that can't be one.
     pub(super) fn under(&self, key: &str) -> Desired {
         Key::from_row(key).map(|key| desired(self.index, self.server, &key)).unwrap_or_default()

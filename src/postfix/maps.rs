@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::index::rows::VIRTUAL;
 use crate::tables::{AliasRow, DomainRow, IdRow, MailboxRow, Row, Table};
 
+mod identities;
 mod owners;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ pub enum Map {
     Transport,
     /// Path of a mailbox: `virtual_mailbox_maps`.
     Mailbox,
-    /// Targets of an address, identity rows included: `virtual_alias_maps`.
+    /// Targets of an address: `virtual_alias_maps`.
     Alias,
     /// Addresses of mailboxes that are switched off: `check_recipient_access`.
     Disabled,
@@ -140,7 +141,14 @@ pub fn answers<'a>(rows: impl IntoIterator<Item = &'a Row>, owner: (i32, i32)) -
     }
     owners::name(&mut answers.entries, owner);
     spare_tagged_addresses(&mut answers.entries);
+    name_identities(&mut answers.entries);
     answers
+}
+
+/// Adds the entries of mailboxes that stand for themselves among the aliases, where Postfix needs them, and removes those that it
+/// does not. For entries from elsewhere beside those of [`answers`], which are so already.
+pub fn name_identities(entries: &mut Entries) {
+    identities::name(entries);
 }
 
 /// Whether mail to the address has a row to follow.

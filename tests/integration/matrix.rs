@@ -8,6 +8,9 @@ use crate::node::{LIMIT, Server, apply, await_true, delete, install, manifest, p
 
 const TYPES: [&str; 6] = ["proxy:mysql", "mysql", "hash", "lmdb", "cdb", "texthash"];
 
+/// Those of them that are files.
+const FILES: [&str; 4] = ["hash", "lmdb", "cdb", "texthash"];
+
 const MAILBOXES: [&str; 9] = [
     "alfred@alpha",
     "bob@alpha",
@@ -255,10 +258,13 @@ impl Variant {
         let (user, domain) = address.split_once('@').unwrap();
         let user = if self.layout == "Address" { &address } else { user };
         let directory = if self.format == "Maildir" { "/new/" } else { "" };
-        // The identity row answers for the mailbox, and virtual(8) keeps the tag.
         let tag = to.split_once('@').and_then(|(user, _)| user.split_once('+'));
-        let delivered =
+        let tagged =
             tag.map_or_else(|| address.clone(), |(_, tag)| address.replace('@', &format!("+{tag}@")));
+        // Where no alias answers for the mailbox it stays as the sender wrote it. In files one does beside a catch-all only.
+        let answers = !FILES.iter().any(|type_| subject.starts_with(type_)) || mailbox.ends_with("@gamma");
+        let written = self.full(to);
+        let delivered = if answers || !written.eq_ignore_ascii_case(&tagged) { tagged } else { written };
         let owner = if mailbox == DORA { "970:971" } else { "901:901" };
         format!(
             "{owner} 600 {domain}/{user}{directory} <samt@example.net> {} {delivered} {subject}",

@@ -29,6 +29,8 @@ enum Expected {
     Text(String),
     /// These targets, and perhaps others that somebody else wrote there.
     Targets(BTreeSet<String>),
+    /// The key itself, or nothing, which comes to the same: of a mailbox in look-up files.
+    Itself,
     /// None.
     Nothing,
 }
@@ -49,9 +51,11 @@ pub(super) struct Lookup {
 pub(super) fn plan(printed: &str, rows: Rows<'_>, address: &Address) -> Vec<Lookup> {
     let parameters = parameters(printed);
     let expected = |parameter| match parameter {
-        "virtual_alias_maps" => rows
-            .alias(address.as_str())
-            .map_or(Expected::Nothing, |found| Expected::Targets(targets(&found.row.goto))),
+        "virtual_alias_maps" => match rows.alias(address.as_str()) {
+            Some(found) if rows.in_files() && found.row.goto == address.as_str() => Expected::Itself,
+            Some(found) => Expected::Targets(targets(&found.row.goto)),
+            None => Expected::Nothing,
+        },
         "virtual_mailbox_maps" => rows
             .mailbox(address.as_str())
             .map_or(Expected::Nothing, |found| Expected::Text(found.row.maildir)),
@@ -129,11 +133,15 @@ impl Lookup {
     fn wanted_instead(&self, answer: Option<&str>) -> Option<String> {
         match (&self.expected, answer) {
             // access(5): as if nothing were found.
-            (Expected::Any, Some(_)) | (Expected::Nothing, None | Some("DUNNO")) => None,
+            (Expected::Any, Some(_))
+            | (Expected::Nothing, None | Some("DUNNO"))
+            | (Expected::Itself, None) => None,
+            (Expected::Itself, Some(answer)) if answer == self.key => None,
             (Expected::Text(text), Some(answer)) if text == answer => None,
             (Expected::Targets(wanted), Some(answer)) if wanted.is_subset(&targets(answer)) => None,
             (Expected::Any, None) => Some("an answer".to_owned()),
             (Expected::Nothing, Some(_)) => Some("nothing".to_owned()),
+            (Expected::Itself, Some(_)) => Some(self.key.clone()),
             (Expected::Text(text), _) => Some(text.clone()),
             (Expected::Targets(wanted), _) => {
                 Some(wanted.iter().map(String::as_str).collect::<Vec<_>>().join(","))
@@ -213,6 +221,21 @@ mod tests {
         assert!(judge("smtpd_recipient_restrictions", &[none]).ok);
         assert!(judge("smtpd_recipient_restrictions", &[(0, "DUNNO", "")]).ok);
         assert!(!judge("smtpd_recipient_restrictions", &[(0, "550 5.1.1 mailbox disabled", "")]).ok);
+    }
+
+    #[test]
+    fn a_mailbox_in_look_up_files_need_not_be_an_alias_of_itself() {
+        let mut world = World::with_alpha();
+        world.server("mail", "myhost", json!({"hostname": "myhost.example.org", "lookupTables": "lmdb"}));
+        world.mailbox("mail", "alfred", 2, json!({"address": "alfred@alpha.example.org"}));
+        let address = Address::parse("alfred@alpha.example.org").unwrap();
+        let rows = Rows { index: &world.index, server: &myhost(), maildirs: &HashMap::new() };
+        let lookups = plan("virtual_alias_maps = lmdb:/m/alias_maps\n", rows, &address);
+        let is_ok = |code, stdout: &str| {
+            lookups[0].judge(&[Said { code, stdout: stdout.to_owned(), stderr: String::new() }]).ok
+        };
+        assert!(is_ok(1, "") && is_ok(0, "alfred@alpha.example.org"));
+        assert!(!is_ok(0, "x@elsewhere.org"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::desired::{Desired, Verdict};
 use crate::index::Key;
-use crate::postfix::maps::{Entries, Map};
+use crate::postfix::maps::{self, Entries, Map};
 use crate::report::Counts;
 use crate::tables::Row;
 
@@ -88,6 +88,7 @@ impl Set {
         if !stays.is_empty() {
             self.alias_domains.extend(before.alias_domains.iter().cloned());
         }
+        maps::name_identities(&mut self.entries);
         self
     }
 }
@@ -148,6 +149,18 @@ mod tests {
             kept.entries,
             set(&[(Map::Mailbox, "bob@alpha.org"), (Map::Alias, "bob@alpha.org")]).entries
         );
+    }
+
+    #[test]
+    fn a_mailbox_that_stays_is_kept_from_a_catch_all_that_is_new() {
+        let bob = (Map::Mailbox, "bob@alpha.org".to_owned());
+        let before = Set::new([(bob.clone(), "alpha.org/bob/".to_owned())].into(), BTreeSet::new());
+        let catch_all = ((Map::Alias, "@alpha.org".to_owned()), "x@elsewhere.org".to_owned());
+        let wanted = Wanted::default();
+        let set = Set::new([catch_all.clone()].into(), BTreeSet::new());
+        let identity = ((Map::Alias, bob.1.clone()), bob.1.clone());
+        let entries = [catch_all, (bob, "alpha.org/bob/".to_owned()), identity].into();
+        assert_eq!(set.with_kept(&before, &wanted, &[key("bob@alpha.org")].into()).entries, entries);
     }
 
     #[test]
