@@ -99,7 +99,8 @@ pub struct Desired {
     pub serving: Serving,
     /// Whether the domain has a catch-all, which gets the mail of an address whose alias is switched off.
     pub has_catch_all: bool,
-    /// It can't be known now, since an object that may decide it can't be parsed: the rows stay as they are.
+    /// It can't be known now, since an object that may decide it can't be parsed, or it is nobody's to say any more, since the
+    /// server is gone: the rows stay as they are.
     pub unknown: bool,
 }
 
@@ -126,7 +127,7 @@ pub fn desired(index: &Index, server: &ObjectName, key: &Key) -> Desired {
     });
     found.unwrap_or_else(|| Desired {
         serving: if index.claims_on(key).is_empty() { Serving::Undeclared } else { Serving::Waiting },
-        unknown: is_unknown(index, key.domain()),
+        unknown: index.server(server).is_none() || is_unknown(index, key.domain()),
         ..Desired::default()
     })
 }

@@ -66,8 +66,9 @@ impl ResolvedPassword {
 
 /// What a plan depends on besides rows.
 pub struct Terms<'a> {
-    /// Id of this operator's installation; rows of another one are left alone.
-    pub installation: &'a str,
+    /// How the ids of this operator's set loops begin: `installation/`, or `installation/namespace/` where it sees one namespace
+    /// only. Rows of others are left alone.
+    pub ours: &'a str,
     /// The server whose set loop plans, as installation/namespace/name.
     pub server: &'a str,
     /// What to do with a row that was there before its object.
@@ -299,14 +300,15 @@ impl<'a> KeyPlanner<'a> {
             }
             (Row::Alias(row), current) => {
                 ownership.goto.clone_from(&row.goto);
-                let keeps = want.keep_foreign_targets || self.is_adopted(id.0);
+                let keeps = (want.keep_foreign_targets && !self.is_inherited(want)) || self.is_adopted(want);
                 if let Some(current) = current.and_then(as_alias).filter(|_| keeps) {
                     *row = merge(row, current, owner);
                 }
             }
             _ => {}
         }
-        let is_wish_old = owner.is_some_and(|owner| owner.desired == ownership.desired);
+        let is_wish_old =
+            owner.is_some_and(|owner| owner.desired == ownership.desired) && !self.is_inherited(want);
         if let Some(current) = current {
             self.keep_shared_columns(want, &mut row, current, has_catch_all);
             if is_wish_old {
@@ -343,7 +345,7 @@ impl<'a> KeyPlanner<'a> {
             // Without a reference the password is the database's own; one that came from a Secret goes with its reference.
             let was_ours =
                 |hash: &str| owner.is_some_and(|owner| owner.password == password_fingerprint(hash));
-            let kept = current.filter(|hash| !was_ours(hash));
+            let kept = current.filter(|hash| !was_ours(hash) && !self.is_inherited(want));
             return (kept.map_or_else(locked, str::to_owned), false, None);
         };
         let resolved = self.terms.passwords.get(&self.id(want.row.table())).cloned();

@@ -185,6 +185,7 @@ async fn work(
         reports: reports.clone(),
         metrics,
         installation,
+        namespace: arguments.watch_namespace.clone(),
         drift_check_interval: Duration::from_secs(arguments.drift_check_seconds),
     };
     let loops = sync::run(context, shutdown.clone());

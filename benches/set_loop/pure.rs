@@ -14,7 +14,7 @@ pub fn plan_keys(index: &Index, keys: &[Key], current: &Current) -> Plan {
     let mut wanted: Vec<_> =
         keys.iter().map(|key| (key.clone(), desired(index, &world::server(), key))).collect();
     let terms = Terms {
-        installation: "bench",
+        ours: "bench/",
         server: "bench/mail/myhost",
         existing_rows: ExistingRows::Fail,
         drift: Drift::Correct,

@@ -38,7 +38,7 @@ impl KeyPlanner<'_> {
             return None;
         }
         let stays = match self.owner(Table::Mailbox) {
-            Some(owner) if !self.is_of_installation(owner) => return self.blocked_by_owner(owner),
+            Some(owner) if !self.is_ours(owner) => return self.blocked_by_owner(owner),
             Some(owner) => owner.policy != DeletionPolicy::Delete && (self.terms.declared)(owner).is_none(),
             None => true,
         };
@@ -67,16 +67,16 @@ impl KeyPlanner<'_> {
     }
 
     fn blocked_by_owner(&self, owner: &OwnerRow) -> Option<(Reason, String)> {
-        (!self.is_of_installation(owner)).then(|| {
-            let message = format!("{} of another cluster ({}) owns this row", owner.object, owner.server);
+        (!self.is_ours(owner)).then(|| {
+            let message =
+                format!("{} of another cluster or operator ({}) owns this row", owner.object, owner.server);
             (Reason::Conflict, message)
         })
     }
 
-    /// Whether a server of this cluster owns a row.
-    pub(super) fn is_of_installation(&self, owner: &OwnerRow) -> bool {
-        let installation = owner.server.split_once('/').map(|(installation, _)| installation);
-        installation == Some(self.terms.installation)
+    /// Whether a server that this operator sees, or would see, owns a row.
+    pub(super) fn is_ours(&self, owner: &OwnerRow) -> bool {
+        owner.server.starts_with(self.terms.ours)
     }
 
     fn blocked_by_row(&self, row: &Row) -> Option<(Reason, String)> {

@@ -42,7 +42,7 @@ impl KeyPlanner<'_> {
 
     /// What is kept and gone all the same (somebody removed it) is not made anew; what is there is this server's now.
     fn keep(&mut self, owner: &OwnerRow) {
-        if !self.is_of_installation(owner) {
+        if !self.is_ours(owner) {
             return;
         }
         self.take_over(owner);
@@ -55,6 +55,10 @@ impl KeyPlanner<'_> {
     pub(super) fn remove_from_successor(&mut self, table: Table, desired: &Desired) {
         let Some(owner) = self.owner(table).filter(|owner| self.may_remove(owner, desired)) else { return };
         if self.row(table).is_some() {
+            // A domain can be both for a while: nobody's mail goes elsewhere by it.
+            if table == Table::AliasDomain && self.terms.held.contains(self.key) {
+                return;
+            }
             self.delete(table);
         }
         self.disown(owner);
@@ -85,7 +89,7 @@ impl KeyPlanner<'_> {
     /// The server that serves a domain looks after all that is under its keys, whichever server had it before.
     fn may_remove(&self, owner: &OwnerRow, desired: &Desired) -> bool {
         let serves = desired.serving == Serving::Served && self.key.tables() != [Table::Admin];
-        owner.server == self.terms.server || (serves && self.is_of_installation(owner))
+        owner.server == self.terms.server || (serves && self.is_ours(owner))
     }
 
     fn put_to_sleep(&mut self, row: &Row, owner: &OwnerRow, policy: DeletionPolicy, desired: &Desired) {

@@ -22,14 +22,27 @@ impl KeyPlanner<'_> {
         let table = want.row.table();
         let named = want.named.iter().map(|column| column.as_str());
         let maildir_is_ours = table == Table::Mailbox && self.kept_maildir(want).is_none();
-        let marks = [maildir_is_ours.then_some(MAILDIR), self.is_adopted(table).then_some(ADOPTED)];
+        let marks = [maildir_is_ours.then_some(MAILDIR), self.is_adopted(want).then_some(ADOPTED)];
         named.chain(marks.into_iter().flatten()).collect::<Vec<_>>().join(",")
     }
 
     /// Whether the row that is there was there before its object.
-    pub(super) fn is_adopted(&self, table: Table) -> bool {
+    pub(super) fn is_adopted(&self, want: &Want) -> bool {
+        let table = want.row.table();
         self.row(table).is_some()
+            && !self.is_inherited(want)
             && self.owner(table).is_none_or(|owner| split(&owner.named).any(|name| name == ADOPTED))
+    }
+
+    /// Whether the row was an object's of another namespace, which may be another tenant: who comes after it gets nothing of
+    /// what others wrote there, a password and forwards least of all. So it would be if the row had gone in between.
+    pub(super) fn is_inherited(&self, want: &Want) -> bool {
+        let namespace = |object: &str| {
+            let (_, name) = object.split_once(' ')?;
+            Some(name.split_once('/')?.0 == &*want.object.name.namespace)
+        };
+        let owner = self.owner(want.row.table());
+        owner.is_some_and(|owner| namespace(&owner.object) == Some(false))
     }
 
     /// What the object doesn't name stays as somebody else wrote it, unless it was named before: then it goes back to its
@@ -41,15 +54,16 @@ impl KeyPlanner<'_> {
             let was_named =
                 owner.is_some_and(|owner| split(&owner.named).any(|name| name == column.as_str()));
             let is_named = want.named.contains(&column) || was_named;
-            let is_ours = match column {
-                // The identity row keeps mail from the catch-all, whoever switched the mailbox off.
-                SharedColumn::Active => {
-                    let is_asleep = owner.is_some_and(|owner| owner.desired.is_empty());
-                    let guards = want.keep_foreign_targets && has_catch_all;
-                    is_named || is_asleep || guards || !self.is_adopted(table)
-                }
-                _ => is_named,
-            };
+            let is_ours = self.is_inherited(want)
+                || match column {
+                    // The identity row keeps mail from the catch-all, whoever switched the mailbox off.
+                    SharedColumn::Active => {
+                        let is_asleep = owner.is_some_and(|owner| owner.desired.is_empty());
+                        let guards = want.keep_foreign_targets && has_catch_all;
+                        is_named || is_asleep || guards || !self.is_adopted(want)
+                    }
+                    _ => is_named,
+                };
             if !is_ours || self.terms.absent.contains(&(table, column)) {
                 row.take(column, current);
             }
@@ -69,7 +83,7 @@ impl KeyPlanner<'_> {
                 .is_some_and(|owner| split(&owner.named).any(|name| name == SharedColumn::Active.as_str()));
         let is_own = matches!(table, Table::Mailbox | Table::Domain | Table::Admin)
             || (table == Table::Alias && !want.keep_foreign_targets);
-        (is_own && !is_named && self.is_adopted(table)).then(|| {
+        (is_own && !is_named && self.is_adopted(want)).then(|| {
             let message = "the row was switched off before it was adopted, and stays so: write active: true to switch it on";
             (Reason::DisabledMailbox, message.into())
         })

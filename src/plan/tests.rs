@@ -42,7 +42,7 @@ fn terms(existing_rows: ExistingRows) -> Terms<'static> {
     static HELD: BTreeSet<Key> = BTreeSet::new();
     static PASSWORDS: BTreeMap<RowId, ResolvedPassword> = BTreeMap::new();
     Terms {
-        installation: "cluster",
+        ours: "cluster/",
         server: SERVER,
         existing_rows,
         drift: Drift::Correct,

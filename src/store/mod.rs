@@ -26,7 +26,7 @@ use crate::tables::{SharedColumn, Table};
 use columns::Columns;
 use dialect::Dialect;
 use names::Names;
-pub use read::OwnedKeys;
+pub use read::Owned;
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,15 +67,19 @@ pub enum Error {
 
 impl Error {
     /// Whether one row's content was refused, so that the others of the same plan may pass: wrong or too long data, a
-    /// broken constraint. SQLSTATE classes 22 and 23, and text that a column's character set doesn't hold, for which `MySQL`
-    /// has no class.
+    /// broken constraint, what a trigger forbids. SQLSTATE classes 22, 23 and 45, and what `MySQL` has no class for: a CHECK,
+    /// and text that a column's character set doesn't hold.
     #[must_use]
     pub fn is_about_a_row(&self) -> bool {
         const NOT_IN_CHARACTER_SET: [u16; 2] = [1366, 3988];
+        const CHECK_VIOLATED: u16 = 3819;
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
         let number = error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number);
         NOT_IN_CHARACTER_SET.contains(&number)
-            || error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"))
+            || number == CHECK_VIOLATED
+            || error
+                .code()
+                .is_some_and(|state| ["22", "23", "45"].iter().any(|class| state.starts_with(class)))
     }
 
     /// Whether the database gave a transaction up so that another one could end: the same again may pass. SQLSTATE 40001.

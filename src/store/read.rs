@@ -14,8 +14,14 @@ use crate::plan::Current;
 use crate::report::Counts;
 use crate::tables::{AdminRow, AliasDomainRow, AliasRow, DomainRow, IdRow, MailboxRow, OwnerRow, Row, Table};
 
-/// The keys of the rows that a server owns.
-pub type OwnedKeys = BTreeSet<Key>;
+/// What a server owns.
+#[derive(Debug, Default)]
+pub struct Owned {
+    /// Every key that it owns a row under, in order.
+    pub keys: BTreeSet<Key>,
+    /// Those of them that it owns a row of the table `alias_domain` under.
+    pub alias_domains: BTreeSet<Key>,
+}
 
 /// Keys that may be asked for in one packet.
 const AT_ONCE: usize = 100;
@@ -153,19 +159,24 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] when the connection breaks, [`Error::Timeout`]: it is of no use then.
-    pub async fn owned_keys(&mut self, server: &str) -> Result<OwnedKeys, Error> {
-        within(STATEMENT_LIMIT, self.read_owned_keys(server)).await
+    pub async fn owned(&mut self, server: &str) -> Result<Owned, Error> {
+        within(STATEMENT_LIMIT, self.read_owned(server)).await
     }
 
-    async fn read_owned_keys(&mut self, server: &str) -> Result<OwnedKeys, Error> {
-        let mut keys = OwnedKeys::new();
+    async fn read_owned(&mut self, server: &str) -> Result<Owned, Error> {
+        let mut owned = Owned::default();
         let sql = format!("SELECT table_name, row_key FROM {} WHERE server = ?", self.names.owner());
         let mut found = sqlx::query(AssertSqlSafe(sql)).bind(server).fetch(&mut self.connection);
         while let Some(row) = found.try_next().await? {
             let (table, key): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            keys.extend(Table::from_name(&table).and_then(|table| Key::of_row(table, &key)));
+            let Some(table) = Table::from_name(&table) else { continue };
+            let Some(key) = Key::of_row(table, &key) else { continue };
+            if table == Table::AliasDomain {
+                owned.alias_domains.insert(key.clone());
+            }
+            owned.keys.insert(key);
         }
-        Ok(keys)
+        Ok(owned)
     }
 
     /// How many rows `server` owns in each table.

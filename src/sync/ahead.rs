@@ -6,7 +6,7 @@ use super::chunk::chunks;
 use crate::index::Key;
 use crate::plan::Current;
 use crate::report::Counts;
-use crate::store::{self, OwnedKeys, Store};
+use crate::store::{self, Owned, Store};
 
 /// Chunks that are read ahead; more would take as much memory as all the rest.
 const CHUNKS: usize = 10;
@@ -14,8 +14,8 @@ const CHUNKS: usize = 10;
 /// What the first full comparison begins with. Nobody else changes who owns what.
 #[derive(Default)]
 pub(super) struct Ahead {
-    /// Every key that the server owns a row under.
-    pub(super) owned: OwnedKeys,
+    /// What the server owns.
+    pub(super) owned: Owned,
     /// How many rows it owns.
     pub(super) counts: Counts,
     /// What is there under the first of these keys.
@@ -26,7 +26,7 @@ impl Ahead {
     /// Reads it all.
     pub(super) async fn read(store: &mut Store, server: &str) -> Result<Self, store::Error> {
         let mut ahead = Self::without_rows(store, server).await?;
-        for chunk in chunks(ahead.owned.iter().cloned()).take(CHUNKS) {
+        for chunk in chunks(ahead.owned.keys.iter().cloned()).take(CHUNKS) {
             let current = store.read(&chunk.iter().collect::<Vec<_>>()).await?;
             ahead.rows.0.push_back((chunk, current));
         }
@@ -35,7 +35,7 @@ impl Ahead {
 
     /// Reads only what is owned.
     pub(super) async fn without_rows(store: &mut Store, server: &str) -> Result<Self, store::Error> {
-        let (owned, counts) = (store.owned_keys(server).await?, store.counts(server).await?);
+        let (owned, counts) = (store.owned(server).await?, store.counts(server).await?);
         Ok(Self { owned, counts, rows: Rows::default() })
     }
 }

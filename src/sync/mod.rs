@@ -9,6 +9,7 @@ mod brake;
 mod chunk;
 mod drift;
 mod files;
+mod losses;
 mod pace;
 mod pass;
 mod refused;
@@ -48,6 +49,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Id of this installation, the same for its lifetime and different in every cluster.
     pub installation: String,
+    /// The one namespace that is watched; `None`: all.
+    pub namespace: Option<String>,
     /// Time between two full comparisons; each is shortened by up to a tenth, so that servers don't keep step.
     pub drift_check_interval: Duration,
 }
@@ -71,6 +74,14 @@ impl Context {
     fn forget(&self, server: &ObjectName) {
         self.reports.remove(server);
         self.metrics.forget(server);
+    }
+
+    /// How the ids of all set loops begin that this operator may run. Another one may serve another namespace of the cluster.
+    fn ours(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{}/{namespace}/", self.installation),
+            None => format!("{}/", self.installation),
+        }
     }
 
     /// The id of a server's set loop in the ownership table.

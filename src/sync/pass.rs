@@ -13,19 +13,19 @@ use super::ahead::Ahead;
 use super::brake::{self, Doomed, Held, Recent};
 use super::chunk::chunks;
 use super::drift::{self, Drifted};
+use super::losses::Losses;
 use super::refused::Refused;
 use super::tally::Tally;
 use super::teller::Teller;
 use crate::api::Reason;
 use crate::api::mail_server::Drift;
 use crate::client;
-use crate::desired::is_empty;
 use crate::index::rows::ServerRow;
 use crate::index::{Key, Work};
 use crate::object::ObjectName;
 use crate::plan::RowId;
 use crate::report::{Finding, ServerReport};
-use crate::store::{self, Store};
+use crate::store::{self, Owned, Store};
 use crate::tables::{SharedColumn, Table};
 
 /// Why a pass ended early.
@@ -54,6 +54,7 @@ pub(super) struct Passes<'a> {
     tally: Tally,
     /// What was read before the first full comparison.
     ahead: Option<Ahead>,
+    losses: Losses,
     held: Option<Held>,
     recent: &'a mut Recent,
     /// Domains that are told something else than that all is well.
@@ -85,6 +86,7 @@ impl<'a> Passes<'a> {
             store,
             tally: Tally::default(),
             ahead: None,
+            losses: Losses::default(),
             held: None,
             recent,
             troubled: BTreeSet::new(),
@@ -165,11 +167,10 @@ impl<'a> Passes<'a> {
             Some(ahead) => ahead,
             None => Ahead::without_rows(&mut self.store, &self.server_id).await?,
         };
-        self.tally = Tally::new(owned.len(), counts);
-        let gone = self.without_rows(&owned.iter().collect::<Vec<_>>()).await;
-        let doomed = self.doomed(gone).await?;
-        self.brake(&doomed).await;
-        let mut keys = owned;
+        let Owned { mut keys, alias_domains } = owned;
+        self.tally = Tally::new(keys.len(), counts);
+        self.losses = Losses::new(alias_domains);
+        self.ask_brake(&keys).await?;
         keys.extend(self.context.index.read().keys_of(self.server));
         self.compare_many(keys, rows).await
     }
@@ -177,11 +178,18 @@ impl<'a> Passes<'a> {
     async fn compare_touched(&mut self, mut keys: BTreeSet<Key>) -> Result<(), PassError> {
         // What is held back is part of every plan until it is released or declared again.
         keys.extend(self.held.take().map(|held| held.keys).unwrap_or_default());
-        let gone = self.without_rows(&keys.iter().collect::<Vec<_>>()).await;
-        let doomed = self.doomed(gone).await?;
-        self.brake(&doomed).await;
+        self.ask_brake(&keys).await?;
         let keys = self.insert_unseen(keys).await?;
         self.compare(keys).await
+    }
+
+    /// Holds back what some keys would lose, if it is too much.
+    async fn ask_brake(&mut self, keys: &BTreeSet<Key>) -> Result<(), PassError> {
+        let losing = self.losing(keys).await;
+        self.losses.foresee(losing.clone());
+        let doomed = self.doomed(losing).await?;
+        self.brake(&doomed).await;
+        Ok(())
     }
 
     /// Which of some keys would lose rows, and whose, if nothing were held back: so many that the brake has to know.
@@ -202,17 +210,19 @@ impl<'a> Passes<'a> {
         self.recent.count(Instant::now())
     }
 
-    async fn without_rows(&self, keys: &[&Key]) -> BTreeSet<Key> {
-        let mut gone = BTreeSet::new();
-        for chunk in keys.chunks(LOOK) {
+    /// Those of some keys under which what is declared may let rows go.
+    async fn losing(&self, keys: &BTreeSet<Key>) -> BTreeSet<Key> {
+        let mut losing = BTreeSet::new();
+        let mut keys = keys.iter().peekable();
+        while keys.peek().is_some() {
             {
                 let index = self.context.index.read();
-                let is_gone = |key: &&&Key| is_empty(&index, self.server, key);
-                gone.extend(chunk.iter().filter(is_gone).map(|key| (*key).clone()));
+                let is_loss = |key: &&Key| self.losses.is_loss(&index, self.server, key);
+                losing.extend(keys.by_ref().take(LOOK).filter(is_loss).cloned());
             }
             tokio::task::yield_now().await;
         }
-        gone
+        losing
     }
 
     fn corrects_drift(&self) -> bool {

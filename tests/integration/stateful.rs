@@ -66,7 +66,7 @@ impl Operator {
             keys.into_iter().map(|key| (key.clone(), desired(index, &server(), &key))).collect();
         let absent = self.store.absent_columns();
         let terms = Terms {
-            installation: "cluster",
+            ours: "cluster/",
             server: SERVER,
             existing_rows: self.existing_rows,
             drift: Drift::Correct,
@@ -84,7 +84,7 @@ impl Operator {
     }
 
     async fn all_keys(&mut self, index: &Index) -> BTreeSet<Key> {
-        let owned = self.store.owned_keys(SERVER).await.unwrap().into_iter();
+        let owned = self.store.owned(SERVER).await.unwrap().keys.into_iter();
         owned.chain(index.keys_of(&server())).collect()
     }
 }

@@ -111,7 +111,7 @@ async fn an_empty_database_gets_tables_and_reads_back_what_was_written() {
     assert_eq!(store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap(), in_current(&rows));
     let counts = store.counts(SERVER).await.unwrap();
     assert_eq!((counts.domains, counts.mailboxes), (1, 2345));
-    assert_eq!(store.owned_keys(SERVER).await.unwrap().len(), rows.len());
+    assert_eq!(store.owned(SERVER).await.unwrap().keys.len(), rows.len());
 
     let deletes: Vec<_> = rows.iter().map(|row| (row.table(), row.key().to_owned())).collect();
     store.apply(&Plan { disowned: deletes.clone(), deletes, ..Plan::default() }).await.unwrap();
@@ -190,6 +190,21 @@ async fn a_refused_row_leaves_nothing_of_its_plan() {
     let (alpha, long) = (key("alpha.example.org"), key("long.example.org"));
     assert_eq!(store.read(&[&alpha, &long]).await.unwrap(), Current::default());
     store.apply(&writing(vec![domain("alpha.example.org")])).await.unwrap();
+}
+
+/// Else everybody behind that one row would wait for it.
+#[tokio::test]
+async fn what_a_trigger_refuses_is_about_a_row() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("trigger").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let mut root = mariadb.root(Some("trigger")).await;
+    let trigger = "CREATE TRIGGER house_rule BEFORE INSERT ON alias FOR EACH ROW \
+         IF NEW.address LIKE 'root@%' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no roots here'; END IF";
+    sqlx::raw_sql(trigger).execute(&mut root).await.unwrap();
+    let error = store.apply(&writing(vec![alias("root@alpha.example.org", "x".into())])).await.unwrap_err();
+    assert!(error.is_about_a_row() && error.to_string().contains("no roots here"), "{error}");
+    store.apply(&writing(vec![alias("info@alpha.example.org", "x".into())])).await.unwrap();
 }
 
 #[tokio::test]
@@ -376,7 +391,7 @@ async fn after_a_crash_of_the_database_all_or_nothing_of_a_plan_is_there() {
         "the lock went with the connection"
     );
     let mut store = Store::open(&access, SERVER).await.unwrap();
-    let owned = store.owned_keys(SERVER).await.unwrap().len();
+    let owned = store.owned(SERVER).await.unwrap().keys.len();
     assert!(owned == 0 || owned == 1000, "{owned}");
 }
 

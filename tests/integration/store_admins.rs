@@ -70,7 +70,7 @@ async fn an_admin_is_written_changed_and_removed_and_others_are_left_alone() {
     store.apply(&writing(vec![mailbox(0), Row::Admin(admin(BOSS, &two))])).await.unwrap();
     assert_eq!(there(&mut store, BOSS).await, Some(admin(BOSS, &two)));
     assert_eq!(grants(&mut root, BOSS).await, of(&two));
-    let owned: BTreeSet<Key> = store.owned_keys(SERVER).await.unwrap();
+    let owned: BTreeSet<Key> = store.owned(SERVER).await.unwrap().keys;
     assert_eq!(owned, [Key::from_row(BOSS).unwrap(), key(BOSS)].into());
     let (hash, superadmin): (String, i64) =
         sqlx::query_as("SELECT password, superadmin + 0 FROM admin WHERE username = ? AND active = 1 AND created > '2020-01-01'")
@@ -103,7 +103,7 @@ async fn an_admin_is_written_changed_and_removed_and_others_are_left_alone() {
     assert_eq!(there(&mut store, BOSS).await, None);
     assert_eq!(grants(&mut root, BOSS).await, []);
     assert_eq!(
-        store.owned_keys(SERVER).await.unwrap().into_iter().collect::<Vec<_>>(),
+        store.owned(SERVER).await.unwrap().keys.into_iter().collect::<Vec<_>>(),
         [Key::from_row(BOSS).unwrap()]
     );
     assert_eq!(store.counts(SERVER).await.unwrap().mailboxes, 1);

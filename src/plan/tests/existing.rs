@@ -2,6 +2,29 @@
 
 use super::*;
 
+/// Else whoever had the address before could log in to the next one's mailbox, and would get copies of its mail.
+#[test]
+fn another_namespaces_mailbox_leaves_no_password_and_no_forward_behind() {
+    for (heir, inherits) in [("mail", true), ("team", false)] {
+        let mut world = open_server();
+        let open = json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "allowedNamespaces": {"from": "All"}});
+        world.domain("mail", "alpha", 1, open);
+        let mut current = Current::default();
+        world.mailbox("mail", "first", 2, json!({"address": ALFRED}));
+        world.mailbox(heir, "second", 3, json!({"address": ALFRED}));
+        sync(&world, &mut current);
+        let Some(Row::Mailbox(row)) = current.rows.get_mut(&id(Table::Mailbox, ALFRED)) else { panic!() };
+        row.password = "{SHA512-CRYPT}$6$theirs".into();
+        let Some(Row::Alias(row)) = current.rows.get_mut(&id(Table::Alias, ALFRED)) else { panic!() };
+        row.goto = format!("{ALFRED},x@elsewhere.org");
+        world.index.remove_mailbox(&ObjectName::new("mail", "first"));
+        sync(&world, &mut current);
+        let row = as_mailbox(&current.rows[&id(Table::Mailbox, ALFRED)]).unwrap();
+        assert_eq!(row.password != LOCKED_PASSWORD, inherits, "{heir}");
+        assert_eq!(alias(&current, ALFRED).goto != ALFRED, inherits, "{heir}");
+    }
+}
+
 #[test]
 fn targets_of_others_in_an_identity_row_stay() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());

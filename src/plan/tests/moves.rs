@@ -81,6 +81,26 @@ fn what_is_taken_over_is_written_again() {
 }
 
 #[test]
+fn an_operator_of_one_namespace_leaves_the_rows_of_another_namespaces_alone() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, &json!({}));
+    sync(&world, &mut current);
+    for owner in current.owners.values_mut() {
+        owner.server = "cluster/team/myhost".into();
+    }
+    for (ours, is_taken_over) in [("cluster/", true), ("cluster/mail/", false)] {
+        let keys: Vec<_> = all_keys(&world, &current).into_iter().collect();
+        let mut wanted: Vec<_> =
+            keys.into_iter().map(|key| (key.clone(), desired(&world.index, &myhost(), &key))).collect();
+        let plan = plan(&mut wanted, &current, &Terms { ours, ..terms(ExistingRows::Adopt) });
+        assert_eq!(!plan.is_empty(), is_taken_over, "{ours}");
+        let reasons: BTreeSet<_> =
+            wanted.iter().flat_map(|(_, desired)| &desired.verdicts).map(|verdict| verdict.reason).collect();
+        assert_eq!(reasons.contains(&Reason::Conflict), !is_taken_over, "{ours}");
+    }
+}
+
+#[test]
 fn a_server_with_tables_of_its_own_takes_nothing_over() {
     let mut world = World::default();
     for name in ["myhost", "other"] {

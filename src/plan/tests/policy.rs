@@ -169,6 +169,43 @@ fn what_is_held_back_stays_with_its_owner() {
 }
 
 #[test]
+fn an_alias_domain_that_is_held_back_stays_one() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    let beta = |extra: Value| {
+        let mut spec = json!({"serverRef": {"name": "myhost"}, "domain": "beta.example.org"});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        spec
+    };
+    world.domain("mail", "beta", 2, beta(json!({"aliasOf": "alpha.example.org"})));
+    sync(&world, &mut current);
+    world.domain("mail", "beta", 2, beta(json!({})));
+    let key = Key::from_row("beta.example.org").unwrap();
+    let planned = |held: &BTreeSet<Key>| {
+        let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
+        plan(&mut wanted, &current, &Terms { held, ..terms(ExistingRows::Fail) })
+    };
+    assert_eq!(planned(&[key.clone()].into()).deletes, []);
+    assert_eq!(planned(&BTreeSet::new()).deletes, [id(Table::AliasDomain, "beta.example.org")]);
+}
+
+#[test]
+fn a_server_that_goes_while_a_pass_runs_takes_no_row_along() {
+    let (mut world, mut current) = (World::with_alpha(), Current::default());
+    alfred(&mut world, &json!({}));
+    world.admin(
+        "mail",
+        "root",
+        3,
+        json!({"serverRef": {"name": "myhost"}, "username": "root@example.org", "superAdmin": true}),
+    );
+    sync(&world, &mut current);
+    let keys = all_keys(&world, &current);
+    world.index.remove_server(&myhost());
+    let planned = plan_keys(&world, &current, keys, ExistingRows::Fail);
+    assert!(planned.plan.is_empty(), "{:?}", planned.plan);
+}
+
+#[test]
 fn a_mailbox_whose_row_is_to_go_makes_way_for_the_next_without_a_gap() {
     let (mut world, mut current) = (World::with_alpha(), Current::default());
     alfred(&mut world, &json!({}));

@@ -18,12 +18,13 @@ use crate::tables::{Row, Table};
 /// Keys that are inserted together without a look: where one is there after all, all of them are looked at.
 const UNSEEN: usize = 100;
 
-/// Some keys, compared.
-struct Compared {
+/// What the plan for some keys rests on.
+struct Gathered {
     wanted: Vec<(Key, Desired)>,
+    /// Keys that this pass takes nothing from.
+    held: BTreeSet<Key>,
     current: Current,
     passwords: BTreeMap<RowId, ResolvedPassword>,
-    plan: Plan,
 }
 
 impl Passes<'_> {
@@ -66,7 +67,7 @@ impl Passes<'_> {
             return Ok(Vec::new());
         }
         let mut work = self.context.index.quietly(|index| index.take_work(self.server));
-        let gone = self.without_rows(&work.keys.iter().collect::<Vec<_>>()).await;
+        let gone = self.losing(&work.keys).await;
         let keys = std::mem::replace(&mut work.keys, gone);
         let keys = keys.difference(&work.keys).cloned().collect();
         self.context.index.quietly(|index| index.give_back(self.server, work));
@@ -87,11 +88,11 @@ impl Passes<'_> {
         let (new, mut seen): (Vec<Key>, BTreeSet<Key>) = self.new_and_seen(keys);
         for chunk in new.chunks(UNSEEN) {
             self.refused.forget(chunk);
-            let nothing = Current::default();
-            let Compared { wanted, plan, .. } = self.compared(chunk, Some(nothing.clone())).await?;
+            let mut gathered = self.gather(chunk, Some(Current::default())).await?;
+            let plan = self.plan(&mut gathered);
             if self.store.insert_unseen(&plan).await? {
-                self.account_for(&plan, &nothing);
-                self.tell(&plan, wanted);
+                self.account_for(&plan, &gathered.current);
+                self.tell(&plan, gathered.wanted);
             } else {
                 seen.extend(chunk.iter().cloned());
             }
@@ -131,30 +132,33 @@ impl Passes<'_> {
     ) -> Result<(Plan, Current), PassError> {
         self.refused.forget(keys);
         let is_ahead = ahead.is_some();
-        let mut chunk = self.compared(keys, ahead).await?;
+        let mut gathered = self.gather(keys, ahead).await?;
+        let mut plan = self.plan(&mut gathered);
         // What is written rests on what is there now.
-        if is_ahead && !chunk.plan.is_empty() {
-            chunk = self.compared(keys, None).await?;
+        if is_ahead && !plan.is_empty() {
+            gathered = self.gather(keys, None).await?;
+            plan = self.plan(&mut gathered);
         }
-        match self.store.apply(&chunk.plan).await {
+        match self.store.apply(&plan).await {
             Ok(()) => {}
             // One row that the database refuses must not keep the others out. It may be one that somebody has just made.
             Err(error) if error.is_about_a_row() => {
-                chunk = self.compared(keys, None).await?;
-                self.apply_one_by_one(&mut chunk).await?;
+                gathered = self.gather(keys, None).await?;
+                plan = self.apply_one_by_one(&mut gathered).await?;
             }
             Err(error) => return Err(error.into()),
         }
-        self.tell(&chunk.plan, chunk.wanted);
-        Ok((chunk.plan, chunk.current))
+        self.tell(&plan, gathered.wanted);
+        Ok((plan, gathered.current))
     }
 
     /// Which of some keys lose rows by the plan for them, and whose.
     pub(super) async fn would_lose(&mut self, keys: &[Key]) -> Result<Doomed, PassError> {
-        let Compared { current, plan, .. } = self.compared(keys, None).await?;
+        let mut gathered = self.gather(keys, None).await?;
+        let plan = self.plan(&mut gathered);
         let owners = |key: &Key| {
             let ids = key.tables().iter().map(|table| (*table, key.as_str().to_owned()));
-            ids.filter_map(|id| Some(current.owners.get(&id)?.object_uid.clone())).collect()
+            ids.filter_map(|id| Some(gathered.current.owners.get(&id)?.object_uid.clone())).collect()
         };
         Ok(plan.lost.iter().map(|key| (key.clone(), owners(key))).collect())
     }
@@ -167,15 +171,41 @@ impl Passes<'_> {
     }
 
     /// What is desired under some keys beside what is there, `read` or to be read now.
-    async fn compared(&mut self, keys: &[Key], read: Option<Current>) -> Result<Compared, PassError> {
-        let mut wanted = self.desired(keys);
-        let current = match read {
-            Some(current) => current,
-            None => self.current(keys).await?,
+    async fn gather(&mut self, keys: &[Key], read: Option<Current>) -> Result<Gathered, PassError> {
+        let wanted = self.desired(keys);
+        let mut held = self.losses.unforeseen(&wanted);
+        let is_held = |key: &&Key| self.held.as_ref().is_some_and(|held| held.keys.contains(key));
+        held.extend(keys.iter().filter(is_held).cloned());
+        let (current, passwords) = match read {
+            Some(current) => {
+                let passwords = self.passwords(&wanted, &current, &BTreeMap::new()).await?;
+                (current, passwords)
+            }
+            None => self.current_with_passwords(&wanted, keys).await?,
         };
-        let passwords = self.passwords(&wanted, &current).await?;
-        let plan = self.plan_with(&passwords, |terms| plan::plan(&mut wanted, &current, terms));
-        Ok(Compared { wanted, current, passwords, plan })
+        Ok(Gathered { wanted, held, current, passwords })
+    }
+
+    /// Hashing the passwords of a chunk can take half a minute, in which others write: what is there is read after it.
+    async fn current_with_passwords(
+        &mut self,
+        wanted: &[(Key, Desired)],
+        keys: &[Key],
+    ) -> Result<(Current, BTreeMap<RowId, ResolvedPassword>), PassError> {
+        let mut passwords = BTreeMap::new();
+        loop {
+            let current = self.current(keys).await?;
+            let more = self.passwords(wanted, &current, &passwords).await?;
+            if more.is_empty() {
+                return Ok((current, passwords));
+            }
+            passwords.extend(more);
+        }
+    }
+
+    /// The plan for what was gathered, whose verdicts it corrects.
+    fn plan(&self, Gathered { wanted, held, current, passwords }: &mut Gathered) -> Plan {
+        self.plan_with(held, passwords, |terms| plan::plan(wanted, current, terms))
     }
 
     async fn current(&mut self, keys: &[Key]) -> Result<Current, PassError> {
@@ -193,13 +223,12 @@ impl Passes<'_> {
         }
     }
 
-    /// Applies what was compared key by key, and leaves in it what was done.
-    async fn apply_one_by_one(&mut self, chunk: &mut Compared) -> Result<(), PassError> {
-        let Compared { wanted, current, passwords, plan: done } = chunk;
-        *done = Plan::default();
-        *wanted = self.desired(&wanted.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
+    /// Plans and applies what was gathered key by key; gives what was done.
+    async fn apply_one_by_one(&mut self, gathered: &mut Gathered) -> Result<Plan, PassError> {
+        let Gathered { wanted, held, current, passwords } = gathered;
+        let mut done = Plan::default();
         for at in 0..wanted.len() {
-            let plan = self.plan_with(passwords, |terms| {
+            let plan = self.plan_with(held, passwords, |terms| {
                 let mut plan = Plan::default();
                 plan::plan_one(wanted, at, current, terms, &mut plan);
                 plan
@@ -212,7 +241,7 @@ impl Passes<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     /// Tells of rows that the database refuses: to their object, or, where they have none any more, to the server.
@@ -239,10 +268,12 @@ impl Passes<'_> {
         keys.iter().map(desired).collect()
     }
 
+    /// The passwords that are to be written and not among the `known` ones.
     async fn passwords(
         &mut self,
         wanted: &[(Key, Desired)],
         current: &Current,
+        known: &BTreeMap<RowId, ResolvedPassword>,
     ) -> Result<BTreeMap<RowId, ResolvedPassword>, PassError> {
         let wants = wanted.iter().flat_map(|(_, desired)| &desired.wants);
         let request = |want: &Want| {
@@ -251,8 +282,8 @@ impl Passes<'_> {
             let PasswordWant { namespace, source, .. } = want.password.clone()?;
             Some(Request { row, namespace, source, stored })
         };
-        let requests: Vec<_> =
-            wants.filter(|want| plan::needs_password(want, current)).filter_map(request).collect();
+        let requests = wants.filter(|want| plan::needs_password(want, current)).filter_map(request);
+        let requests: Vec<_> = requests.filter(|request| !known.contains_key(&request.row)).collect();
         if requests.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -264,13 +295,13 @@ impl Passes<'_> {
     /// Plans under the terms of now.
     fn plan_with(
         &self,
+        held: &BTreeSet<Key>,
         passwords: &BTreeMap<RowId, ResolvedPassword>,
         plan: impl FnOnce(&Terms<'_>) -> Plan,
     ) -> Plan {
-        let none = BTreeSet::new();
         let index = self.context.index.read();
         plan(&Terms {
-            installation: &self.context.installation,
+            ours: &self.context.ours(),
             server: &self.server_id,
             existing_rows: index.server(self.server).map(|row| row.existing_rows).unwrap_or_default(),
             drift: index.server(self.server).map(|row| row.drift).unwrap_or_default(),
@@ -280,13 +311,14 @@ impl Passes<'_> {
             is_taken_over: &|key| index.is_taken_over(key, self.server),
             declared: &|owner| index.policy_of(&owner.object, &owner.object_uid),
             is_unreadable: &|uid| index.is_unreadable(uid),
-            held: self.held.as_ref().map_or(&none, |held| &held.keys),
+            held,
             passwords,
         })
     }
 
     fn account_for(&mut self, plan: &Plan, before: &Current) {
         self.tally.account_for(plan, before);
+        self.losses.account_for(plan);
         self.recent.add(Instant::now(), plan.lost.len());
     }
 }
