@@ -30,6 +30,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the API server is away or too busy, and would answer no other request either.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Api(kube::Error::Api(status)) => status.code >= 500 || status.code == 429,
+            Self::Api(_) | Self::Timeout(_) => true,
+        }
+    }
+
     /// Whether the object that was asked for is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -30,7 +30,7 @@ use wanted::WantedStatus;
 /// Patches under way at once: kube speaks HTTP/1.1, so each is a connection.
 const WORKERS: usize = 16;
 
-/// How long an object whose patch failed rests.
+/// How long an object rests whose patch failed, and everything where the API server is away.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long the status of a domain rests where only its counts change: a burst over a hundred domains costs twenty patches a
@@ -122,14 +122,26 @@ impl Statuses {
         let failure = client::unless_gone(sent).err();
         self.0.metrics.status_patch(verdict.object.kind, failure.is_none());
         if let Some(error) = failure {
-            tracing::warn!(object = %verdict.object, %error, "status not written, trying again");
-            let now = Instant::now();
-            self.waiting().put_back(verdict, now + RETRY_AFTER, now);
+            self.put_back(verdict, &error);
         } else {
             self.0.index.quietly(|index| index.patched(&verdict.object, wanted.seen()));
             if let Some((type_, reason, note)) = wanted.news(&verdict) {
                 self.publish(&verdict.object, type_, reason, note).await;
             }
+        }
+    }
+
+    fn put_back(&self, verdict: Verdict, error: &client::Error) {
+        let now = Instant::now();
+        let mut waiting = self.waiting();
+        if !error.is_outage() {
+            tracing::warn!(object = %verdict.object, %error, "status not written, trying again");
+            waiting.put_back(verdict, now + RETRY_AFTER, now);
+            return;
+        }
+        waiting.put_back(verdict, now, now);
+        if waiting.pause(now + RETRY_AFTER, now) {
+            tracing::warn!(%error, "no status can be written, trying again");
         }
     }
 

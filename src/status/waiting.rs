@@ -19,6 +19,8 @@ pub(super) struct Waiting {
     resting: BTreeSet<(Instant, ObjectId)>,
     /// Objects whose patch is under way: two of one object could arrive in either order.
     under_way: HashSet<ObjectId>,
+    /// Until when nothing is due.
+    paused_until: Option<Instant>,
 }
 
 struct Pending {
@@ -60,8 +62,18 @@ impl Waiting {
         true
     }
 
+    /// Nothing is due until then. Gives whether something was.
+    pub(super) fn pause(&mut self, until: Instant, now: Instant) -> bool {
+        let was_paused = self.paused_until.is_some_and(|until| now < until);
+        self.paused_until = Some(until);
+        !was_paused
+    }
+
     /// The verdict that has been due for longest, whose patch is under way then; else the time at which one will be due.
     pub(super) fn take(&mut self, now: Instant) -> (Option<Verdict>, Option<Instant>) {
+        if let Some(until) = self.paused_until.filter(|until| now < *until) {
+            return (None, Some(until));
+        }
         while self.resting.first().is_some_and(|(at, _)| *at <= now) {
             self.due.extend(self.resting.pop_first().map(|(_, object)| object));
         }
@@ -166,6 +178,22 @@ mod tests {
         assert_eq!(taken(&mut waiting, now).as_deref(), Some("zoe newer"));
         waiting.done(&object("zoe"), now);
         assert_eq!(waiting.take(now + REST), (None, None));
+    }
+
+    #[tokio::test]
+    async fn while_the_api_server_is_away_nothing_is_tried_and_nothing_is_lost() {
+        let now = Instant::now();
+        let mut waiting = Waiting::default();
+        for name in ["zoe", "adam"] {
+            waiting.put(verdict(name, "x"), now, now);
+        }
+        assert_eq!(taken(&mut waiting, now).as_deref(), Some("zoe x"));
+        waiting.put_back(verdict("zoe", "x"), now, now);
+        assert!(waiting.pause(now + REST, now) && !waiting.pause(now + REST, now), "it is told once");
+        waiting.done(&object("zoe"), now);
+        assert_eq!(waiting.take(now), (None, Some(now + REST)));
+        assert_eq!(taken(&mut waiting, now + REST).as_deref(), Some("adam x"));
+        assert_eq!(taken(&mut waiting, now + REST).as_deref(), Some("zoe x"));
     }
 
     #[tokio::test]
