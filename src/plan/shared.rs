@@ -60,7 +60,8 @@ impl KeyPlanner<'_> {
                     SharedColumn::Active => {
                         let is_asleep = owner.is_some_and(|owner| owner.desired.is_empty());
                         let guards = want.keep_foreign_targets && has_catch_all;
-                        is_named || is_asleep || guards || !self.is_adopted(want)
+                        let forwards = self.forwards(want);
+                        is_named || is_asleep || guards || forwards || !self.is_adopted(want)
                     }
                     _ => is_named,
                 };
@@ -68,6 +69,14 @@ impl KeyPlanner<'_> {
                 row.take(column, current);
             }
         }
+    }
+
+    /// Whether this is the identity row of a mailbox that forwards its mail, and is not switched off itself: no forward is followed
+    /// by way of a row that is.
+    fn forwards(&self, want: &Want) -> bool {
+        let is_off = self.row(Table::Mailbox).and_then(Row::active) == Some(false);
+        let names_others = as_alias(&want.row).is_some_and(|row| row.goto != row.address);
+        want.keep_foreign_targets && names_others && !is_off
     }
 
     /// What is said of a row that somebody switched off before its object adopted it.

@@ -2,6 +2,21 @@
 
 use super::*;
 
+#[test]
+fn the_forwards_of_a_mailbox_are_followed_though_the_row_was_switched_off_before_it() {
+    for (mailbox, expected) in [(None, true), (Some(true), true), (Some(false), false)] {
+        let (mut world, mut current) = (World::with_alpha(), Current::default());
+        alfred(&mut world, &json!({"forwardTo": ["x@elsewhere.org"]}));
+        let off = AliasRow { active: false, ..alias_row(ALFRED, ALFRED) };
+        insert(&mut current, Row::Alias(off));
+        if let Some(active) = mailbox {
+            insert(&mut current, unmanaged_mailbox(active));
+        }
+        adopt(&world, &mut current);
+        assert_eq!(alias(&current, ALFRED).active, expected, "{mailbox:?}");
+    }
+}
+
 /// Else whoever had the address before could log in to the next one's mailbox, and would get copies of its mail.
 #[test]
 fn another_namespaces_mailbox_leaves_no_password_and_no_forward_behind() {

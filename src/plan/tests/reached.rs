@@ -236,12 +236,15 @@ impl Comparison<'_> {
     }
 
     /// Whether a row was there before its object, and whoever switched it off has the last word. The identity row of a mailbox
-    /// keeps mail from a catch-all all the same, and what was put to sleep wakes up.
+    /// keeps mail from a catch-all all the same, or forwards it, and what was put to sleep wakes up.
     fn stays_switched_off(&self, want: &Want, owner: &OwnerRow, was_owned: Option<&OwnerRow>) -> bool {
         let key = Key::of_row(want.row.table(), want.row.key()).unwrap();
         let guards = want.keep_foreign_targets && self.has_catch_all(&key);
         let slept = was_owned.is_some_and(|owner| owner.desired.is_empty());
-        is_adopted(owner) && !guards && !slept
+        let is_off = self.before.rows.get(&(Table::Mailbox, want.row.key().to_owned())).and_then(Row::active);
+        let names_others = as_alias(&want.row).is_some_and(|row| row.goto != row.address);
+        let forwards = want.keep_foreign_targets && names_others && is_off != Some(false);
+        is_adopted(owner) && !guards && !slept && !forwards
     }
 
     fn has_catch_all(&self, key: &Key) -> bool {
