@@ -1,23 +1,21 @@
-//! The operator's process on a real API server and a real MariaDB: a burst of mailboxes, one mailbox at rest, restart and cold start.
+//! The operator's process on a real API server and a real MariaDB: a burst of mailboxes, one mailbox at rest, and its [`starts`].
 //!
 //! Beside each figure stands what a bare client needs on the same machine in the same run.
 
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, Config};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
-use vmail_operator::api::{MailServer, Mailbox};
+use vmail_operator::api::MailServer;
 
 use crate::api_server::{Writes, await_ready, create_burst, create_domains, define, namespace, patch_burst};
 use crate::mariadb::MariaDb;
 use crate::operator::{Operator, cpu_of};
-use crate::{Figure, bare_burst, one_mailbox, percentile};
+use crate::{Figure, bare_burst, one_mailbox, starts};
 
 /// Up to here a bare burst is measured too; above it would only take its time.
 const BARE_BURST: usize = 10_000;
@@ -29,7 +27,7 @@ pub const LIMIT: Duration = Duration::from_mins(15);
 pub const SAMPLES: usize = 100;
 
 /// Passes of the set loop; the first ends a start.
-const PASSES: &str = "vmail_passes_total{outcome=\"success\"}";
+pub const PASSES: &str = "vmail_passes_total{outcome=\"success\"}";
 
 /// Patches of mailboxes that were answered.
 const PATCHED: &str = "vmail_status_patches_total{kind=\"Mailbox\",outcome=\"success\"}";
@@ -64,7 +62,7 @@ pub async fn measure(n: usize) {
     server(&client, &served, &access).await;
     let mut root = mariadb.root(Some("bench")).await;
     if n <= EMPTY_RESTART {
-        empty_restart(&client, &served, &mut root).await;
+        starts::empty_restart(&client, &served, &mut root).await;
     }
     let mut operator = Operator::start(&served);
     operator.await_metric(PASSES, 1.0).await;
@@ -75,8 +73,8 @@ pub async fn measure(n: usize) {
     at_rest(&client, &mut root, &operator, n).await;
     let mut memory = operator.peak_memory();
     operator.stop();
-    memory = memory.max(restart(&client, &served, &mut root, n).await);
-    memory = memory.max(cold_start(&client, &served, &mariadb, n).await);
+    memory = memory.max(starts::restart(&client, &served, &mariadb, &mut root, n).await);
+    memory = memory.max(starts::cold_start(&client, &served, &mariadb, n).await);
     Figure { name: "operator_peak_memory", value: memory, unit: "MiB", limit: memory_bound(n), n }.print();
     // Only now: the API server is busy with it for as long as with making them.
     for namespace in namespaces {
@@ -85,7 +83,7 @@ pub async fn measure(n: usize) {
 }
 
 /// Waits until the cluster has made what belongs to the `MailServer`, and the domains are told: two seconds without a write.
-async fn await_silence(client: &Client) {
+pub async fn await_silence(client: &Client) {
     let mut before = Writes::count(client).await;
     loop {
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -152,114 +150,6 @@ async fn at_rest(client: &Client, root: &mut MySqlConnection, operator: &Operato
     Figure { name: "at_rest_api_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
 }
 
-/// How often a start is measured, in turns with the bare client: one takes as long as the machine's noise lasts.
-fn repetitions(n: usize) -> usize {
-    if n <= 10_000 { 3 } else { 1 }
-}
-
-/// Starts of the operator, and what a bare client needed before each.
-#[derive(Default)]
-struct Starts {
-    values: Vec<f64>,
-    limits: Vec<f64>,
-    memory: f64,
-}
-
-impl Starts {
-    /// Ends the operator that was started.
-    fn add(&mut self, value: f64, limit: f64, mut operator: Operator) {
-        self.values.push(value);
-        self.limits.push(limit);
-        self.memory = self.memory.max(operator.peak_memory());
-        operator.stop();
-    }
-
-    fn print(&mut self, name: &str, n: usize) {
-        let (value, limit) = (percentile(&mut self.values, 50), percentile(&mut self.limits, 50));
-        Figure { name, value, unit: "s", limit, n }.print();
-    }
-}
-
-/// Starts that find everything in place, to the end of the first comparison; each goes on for a while after it.
-async fn restarts(
-    client: &Client,
-    namespace: &str,
-    root: &mut MySqlConnection,
-    n: usize,
-    goes_on: Duration,
-) -> Starts {
-    let mut starts = Starts::default();
-    for _ in 0..repetitions(n) {
-        let limit = list(client, namespace).await + select(root).await;
-        let started = Instant::now();
-        let operator = Operator::start(namespace);
-        operator.await_metric(PASSES, 1.0).await;
-        let value = started.elapsed().as_secs_f64();
-        tokio::time::sleep(goes_on).await;
-        starts.add(value, limit, operator);
-    }
-    starts
-}
-
-/// What a restart takes with no mailbox at all: so much of any other has nothing to do with their number.
-async fn empty_restart(client: &Client, namespace: &str, root: &mut MySqlConnection) {
-    let mut operator = Operator::start(namespace);
-    operator.await_metric(PASSES, 1.0).await;
-    await_silence(client).await;
-    operator.stop();
-    restarts(client, namespace, root, 0, Duration::ZERO).await.print("restart", 0);
-}
-
-/// Everything is in place: start to the end of the first comparison. Gives the peak memory of it.
-async fn restart(client: &Client, namespace: &str, root: &mut MySqlConnection, n: usize) -> f64 {
-    let before = (writes_to_tables(root).await, Writes::count(client).await);
-    // It may write after the first comparison, too.
-    let mut starts = restarts(client, namespace, root, n, Duration::from_secs(2)).await;
-    let writes = writes_to_tables(root).await - before.0;
-    starts.print("restart", n);
-    Figure { name: "restart_row_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
-    let writes = Writes::count(client).await.since(&before.1, None);
-    Figure { name: "restart_api_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
-    starts.memory
-}
-
-/// An empty database, everything declared: start to the last row. Gives the peak memory of it.
-async fn cold_start(client: &Client, namespace: &str, mariadb: &MariaDb, n: usize) -> f64 {
-    let mut starts = Starts::default();
-    for _ in 0..repetitions(n) {
-        let upserts = crate::database::raw_upserts_of(mariadb, n).await;
-        let creates = crate::database::raw_creates(mariadb).await;
-        let limit = list(client, namespace).await + creates + upserts;
-        mariadb.database("bench").await;
-        let mut root = mariadb.root(Some("bench")).await;
-        let started = Instant::now();
-        let operator = Operator::start(namespace);
-        await_rows(&mut root, n + SAMPLES).await;
-        starts.add(started.elapsed().as_secs_f64(), limit, operator);
-    }
-    starts.print("cold_start", n);
-    starts.memory
-}
-
-/// A paged list of all mailboxes, as a watch begins with, decoded; in seconds.
-async fn list(client: &Client, namespace: &str) -> f64 {
-    let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
-    let started = Instant::now();
-    let events = watcher(api, watcher::Config::default().any_semantic());
-    let mut events = std::pin::pin!(events);
-    while !matches!(events.try_next().await.unwrap().unwrap(), watcher::Event::InitDone) {}
-    started.elapsed().as_secs_f64()
-}
-
-/// All rows of the tables, in seconds.
-async fn select(root: &mut MySqlConnection) -> f64 {
-    let started = Instant::now();
-    for table in ["mailbox", "alias", "domain", "vmail_owner"] {
-        sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch_all(&mut *root).await.unwrap();
-    }
-    started.elapsed().as_secs_f64()
-}
-
 async fn status_variables(root: &mut MySqlConnection, names: &str) -> f64 {
     let sql = format!(
         "SELECT CAST(SUM(variable_value) AS DOUBLE) FROM information_schema.global_status WHERE variable_name IN ({names})"
@@ -271,7 +161,7 @@ async fn statements(root: &mut MySqlConnection) -> f64 {
     status_variables(root, "'QUESTIONS'").await
 }
 
-async fn writes_to_tables(root: &mut MySqlConnection) -> f64 {
+pub async fn writes_to_tables(root: &mut MySqlConnection) -> f64 {
     status_variables(root, "'COM_INSERT', 'COM_UPDATE', 'COM_DELETE', 'COM_REPLACE', 'COM_CREATE_TABLE'")
         .await
 }
@@ -294,7 +184,7 @@ async fn server(client: &Client, namespace: &str, access: &vmail_operator::store
     Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &server).await.unwrap();
 }
 
-async fn await_rows(root: &mut MySqlConnection, n: usize) {
+pub async fn await_rows(root: &mut MySqlConnection, n: usize) {
     let started = Instant::now();
     loop {
         // Until the operator has made the table there is nothing.

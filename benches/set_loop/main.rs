@@ -12,6 +12,7 @@
 
 mod api_server;
 mod bare_burst;
+mod bare_start;
 mod cluster;
 mod database;
 mod files;
@@ -26,6 +27,7 @@ mod pure;
 #[path = "../../tests/integration/smtp.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod smtp;
+mod starts;
 mod world;
 
 /// As in the operator.

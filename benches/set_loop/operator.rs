@@ -60,7 +60,7 @@ impl Operator {
         let started = Instant::now();
         while self.metric(name) < value {
             assert!(started.elapsed() < LIMIT, "{name} is {} of {value}", self.metric(name));
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(3)).await;
         }
     }
 
