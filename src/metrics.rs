@@ -129,7 +129,7 @@ impl Metrics {
         let count = |family: &Family<TableLabel, Counter>, table: Table| {
             family.get_or_create(&TableLabel { table: table.as_str() }).inc();
         };
-        plan.inserts.iter().chain(&plan.updates).for_each(|row| count(&self.0.written, row.table()));
+        plan.written().for_each(|row| count(&self.0.written, row.table()));
         plan.deletes.iter().for_each(|(table, _)| count(&self.0.deleted, *table));
     }
 

@@ -93,13 +93,22 @@ pub struct Terms<'a> {
     pub passwords: &'a BTreeMap<RowId, ResolvedPassword>,
 }
 
+/// A row that is there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Update {
+    /// As it was found.
+    pub before: Row,
+    /// What it is to become.
+    pub row: Row,
+}
+
 /// What is to be done, in one transaction.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Plan {
     /// Rows that are not there: if somebody has made one in the meantime, the database refuses it.
     pub inserts: Vec<Row>,
-    /// Rows that are there, to be brought to this content.
-    pub updates: Vec<Row>,
+    /// Rows that are there, to be brought to another content: if somebody has changed one in the meantime, nothing is written.
+    pub updates: Vec<Update>,
     /// Rows to delete.
     pub deletes: Vec<RowId>,
     /// Ownership to record.
@@ -123,6 +132,11 @@ impl Plan {
             && self.deletes.is_empty()
             && self.owned.is_empty()
             && self.disowned.is_empty()
+    }
+
+    /// The rows that are written, new ones and others.
+    pub fn written(&self) -> impl Iterator<Item = &Row> {
+        self.inserts.iter().chain(self.updates.iter().map(|update| &update.row))
     }
 
     /// Adds another plan to this one.
@@ -325,7 +339,7 @@ impl<'a> KeyPlanner<'a> {
             self.put(current, row);
         } else if owner.is_some_and(|owner| owner.server != ownership.server) {
             // The server that had it may be deleting it at this moment.
-            self.plan.updates.push(row);
+            self.plan.updates.push(Update { before: row.clone(), row });
         }
         if owner != Some(&ownership) {
             self.plan.owned.push(ownership);
@@ -381,7 +395,7 @@ impl<'a> KeyPlanner<'a> {
         let change = current.map_or(Change::Create, |current| Change::between(current, &row));
         self.plan.log.extend(LogRow::of(change, row.table(), self.key));
         match current {
-            Some(_) => self.plan.updates.push(row),
+            Some(before) => self.plan.updates.push(Update { before: before.clone(), row }),
             None => self.plan.inserts.push(row),
         }
     }

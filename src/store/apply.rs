@@ -26,6 +26,7 @@ impl Store {
     /// owners are not.
     ///
     /// # Errors
+    /// [`Error::Changed`] when the plan doesn't hold any more: tables without transactions don't tell.
     /// [`Error::Database`] when a statement fails or the connection breaks, [`Error::Timeout`]: the connection is of no use
     /// then.
     pub async fn apply(&mut self, plan: &Plan) -> Result<(), Error> {
@@ -92,7 +93,7 @@ impl Store {
     }
 
     fn note_ids(&mut self, plan: &Plan) {
-        self.ids_in_use |= plan.inserts.iter().chain(&plan.updates).any(|row| row.table() == Table::Id)
+        self.ids_in_use |= plan.written().any(|row| row.table() == Table::Id)
             || plan.owned.iter().any(|owner| owner.table == Table::Id);
     }
 
@@ -103,20 +104,33 @@ impl Store {
         if piecemeal::is_needed(writer.columns, plan) {
             return piecemeal::apply(connection, writer, plan, &admins).await;
         }
-        // The domains of an admin are read before they are written: that is no packet.
-        if admins.is_empty()
+        // What is there is read before it is written: rows that change, and the domains of an admin. That is no packet.
+        if plan.updates.is_empty()
+            && admins.is_empty()
             && let Some(packet) = one_packet(writer.statements(plan))
             && at_once(connection, packet).await?
         {
             return Ok(());
         }
-        let mut transaction = connection.begin().await?;
+        sqlx::raw_sql("START TRANSACTION").execute(&mut self.connection).await?;
+        let written = self.in_transaction(plan, &admins).await;
+        let is_over = match &written {
+            Ok(()) => "COMMIT",
+            Err(Error::Changed | Error::Database(sqlx::Error::Database(_))) => "ROLLBACK",
+            // The connection is of no use any more, and with it the transaction ends.
+            Err(_) => return written,
+        };
+        sqlx::raw_sql(is_over).execute(&mut self.connection).await?;
+        written
+    }
+
+    async fn in_transaction(&mut self, plan: &Plan, admins: &Admins<'_>) -> Result<(), Error> {
+        self.lock_unchanged(&plan.updates).await?;
+        let (connection, writer) = self.writer(Writing::Changed);
         for statement in writer.statements(plan) {
-            statement.prepared().execute(&mut *transaction).await?;
+            statement.prepared().execute(&mut *connection).await?;
         }
-        admins.write(&mut transaction, writer).await?;
-        transaction.commit().await?;
-        Ok(())
+        admins.write(connection, writer).await
     }
 }
 
@@ -134,7 +148,7 @@ impl<'q> Admins<'q> {
         };
         let gone = plan.deletes.iter().filter(|(table, _)| *table == Table::Admin);
         Self {
-            written: plan.inserts.iter().chain(&plan.updates).filter_map(admin).collect(),
+            written: plan.written().filter_map(admin).collect(),
             gone: gone.map(|(_, username)| username.as_str()).collect(),
         }
     }

@@ -15,6 +15,7 @@ mod piecemeal;
 mod read;
 mod schema;
 mod statement;
+mod unchanged;
 mod writer;
 
 use std::time::Duration;
@@ -57,6 +58,9 @@ pub enum Error {
     /// No answer in time.
     #[error("no answer from the database within {} s", .0.as_secs())]
     Timeout(Duration),
+    /// Somebody else has changed a row since it was read: the plan doesn't hold any more.
+    #[error("somebody else changed a row while it was being written")]
+    Changed,
     /// Another operator writes to the same tables.
     #[error("another operator holds the lock {0} in this database")]
     Locked(String),

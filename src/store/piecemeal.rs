@@ -20,7 +20,7 @@ use crate::tables::{OwnerRow, Row, Table};
 
 /// Whether a plan changes a table without transactions.
 pub(super) fn is_needed(columns: &Columns, plan: &Plan) -> bool {
-    let written = plan.inserts.iter().chain(&plan.updates).map(Row::table);
+    let written = plan.written().map(Row::table);
     let mut tables = written.chain(plan.deletes.iter().map(|(table, _)| *table));
     tables.any(|table| !columns.has_transactions(table.as_str()))
 }
@@ -69,7 +69,8 @@ async fn write(
             inserted.push((table, row.key().to_owned()));
             execute(connection, after).await?;
         }
-        let changed: Vec<&Row> = plan.updates.iter().filter(|row| row.table() == table).collect();
+        let updates = plan.updates.iter().map(|update| &update.row);
+        let changed: Vec<&Row> = updates.filter(|row| row.table() == table).collect();
         execute(connection, writer.write(table, Writing::Changed, &changed)).await?;
     }
     execute(connection, writer.delete(&plan.deletes).collect()).await?;

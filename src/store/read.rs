@@ -116,7 +116,7 @@ impl Store {
         questions
     }
 
-    fn select(&self, table: Table, size: usize) -> String {
+    pub(super) fn select(&self, table: Table, size: usize) -> String {
         let (keys, name) = (placeholders(size), self.names.table(table));
         let optional = |column: &str, otherwise: &str| {
             if self.columns.has(table.as_str(), column) { column.to_owned() } else { otherwise.to_owned() }
@@ -217,7 +217,7 @@ fn take(table: Option<Table>, row: &MySqlRow, current: &mut Current) -> Result<(
     Ok(())
 }
 
-fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
+pub(super) fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
     // An existing table may hold its keys in mixed case; ours are lower-cased.
     let key = row.try_get::<String, _>(0)?.to_lowercase();
     let flag = |at: usize| row.try_get::<i64, _>(at).map(|value| value != 0);

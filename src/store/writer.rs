@@ -46,12 +46,13 @@ impl<'a> Writer<'a> {
 
     /// What brings a plan into the database, in the order in which it has to go there; made one by one.
     pub(super) fn statements(self, plan: &'a Plan) -> impl Iterator<Item = Statement<'a>> + use<'a> {
-        let writings = [(Writing::New, &plan.inserts), (Writing::Changed, &plan.updates)];
         let written = Table::ALL.into_iter().flat_map(move |table| {
-            writings.into_iter().flat_map(move |(writing, rows)| {
-                let rows: Vec<&Row> = rows.iter().filter(|row| row.table() == table).collect();
-                self.write(table, writing, &rows)
-            })
+            let is_of_table = |row: &&Row| row.table() == table;
+            let new: Vec<&Row> = plan.inserts.iter().filter(is_of_table).collect();
+            let changed: Vec<&Row> =
+                plan.updates.iter().map(|update| &update.row).filter(is_of_table).collect();
+            let new = self.write(table, Writing::New, &new);
+            new.into_iter().chain(self.write(table, Writing::Changed, &changed))
         });
         written
             .chain(self.own(&plan.owned))

@@ -102,7 +102,7 @@ pub(super) fn is_released(deletions: &Doomed, server: &ServerRow) -> bool {
     server.released.as_deref().is_some_and(|released| released == hash(deletions))
 }
 
-/// The same names once more, of objects that were made anew, are other deletions: a release that was used is used up.
+/// The same names once more, of objects that were made anew, are other deletions: a release is not for them.
 fn hash(deletions: &Doomed) -> String {
     let names: Vec<String> = deletions.keys().map(Key::to_string).collect();
     let of_key = |(name, uids): (&'_ String, &'_ BTreeSet<String>)| {

@@ -6,7 +6,7 @@ use vmail_operator::store::Store;
 use vmail_operator::tables::{AliasDomainRow, MailboxRow, Row, SharedColumn, Table};
 
 use crate::mariadb::MariaDb;
-use crate::store::{SERVER, alias, domain, execute, key, mailbox, named, writing};
+use crate::store::{SERVER, alias, changing, domain, execute, key, mailbox, named, writing};
 use crate::store_admins;
 
 /// Each step brings the tables from the version before to its own.
@@ -114,17 +114,18 @@ async fn a_new_password_is_valid_for_as_long_as_its_domain_says() {
     let expired = "UPDATE mailbox SET password_expiry = '2000-01-01'";
     execute(&mut root, expired).await;
     let Row::Mailbox(row) = named(0, "Renamed") else { unreachable!() };
-    let renamed = Plan { updates: vec![Row::Mailbox(row.clone())], ..Plan::default() };
+    let renamed = changing(mailbox(0), Row::Mailbox(row.clone()));
     store.apply(&renamed).await.unwrap();
     assert!(days_left(&mut root).await < 0, "the old password stays as old as it is");
+    let before = Row::Mailbox(row.clone());
     let row = MailboxRow { password: "{SHA512-CRYPT}$6$x$another".into(), ..row };
-    store.apply(&Plan { updates: vec![Row::Mailbox(row.clone())], ..Plan::default() }).await.unwrap();
+    store.apply(&changing(before, Row::Mailbox(row.clone()))).await.unwrap();
     assert!((364..=366).contains(&days_left(&mut root).await), "a new one is valid again");
     execute(&mut root, "DELETE FROM mailbox").await;
     let locked = MailboxRow { password: LOCKED_PASSWORD.into(), ..row.clone() };
-    store.apply(&Plan { inserts: vec![Row::Mailbox(locked)], ..Plan::default() }).await.unwrap();
+    store.apply(&Plan { inserts: vec![Row::Mailbox(locked.clone())], ..Plan::default() }).await.unwrap();
     assert!(days_left(&mut root).await < 0, "nobody can log in, and no date says otherwise");
-    store.apply(&Plan { updates: vec![Row::Mailbox(row)], ..Plan::default() }).await.unwrap();
+    store.apply(&changing(Row::Mailbox(locked), Row::Mailbox(row))).await.unwrap();
     assert!((364..=366).contains(&days_left(&mut root).await), "the first password is valid");
     execute(&mut root, "UPDATE domain SET password_expiry = 0; DELETE FROM mailbox").await;
     let again = Plan { inserts: vec![mailbox(0)], ..Plan::default() };

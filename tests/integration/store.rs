@@ -6,7 +6,7 @@ mod unseen;
 use sqlx::{AssertSqlSafe, ConnectOptions, mysql::MySqlConnection};
 use vmail_operator::api::DeletionPolicy;
 use vmail_operator::index::Key;
-use vmail_operator::plan::{Current, LogRow, Plan};
+use vmail_operator::plan::{Current, LogRow, Plan, Update};
 use vmail_operator::store::{Access, Error, Store};
 use vmail_operator::tables::{AliasDomainRow, AliasRow, DomainRow, MailboxRow, OwnerRow, Row, Table};
 
@@ -82,6 +82,11 @@ fn owner(row: &Row) -> OwnerRow {
 
 pub fn writing(rows: Vec<Row>) -> Plan {
     Plan { owned: rows.iter().map(owner).collect(), inserts: rows, ..Plan::default() }
+}
+
+/// One row that becomes another.
+pub fn changing(before: Row, row: Row) -> Plan {
+    Plan { updates: vec![Update { before, row }], ..Plan::default() }
 }
 
 pub async fn execute(connection: &mut MySqlConnection, sql: &str) {
@@ -196,15 +201,44 @@ async fn a_refused_row_leaves_nothing_of_its_plan() {
 #[tokio::test]
 async fn what_a_trigger_refuses_is_about_a_row() {
     let mariadb = MariaDb::shared();
-    let access = mariadb.database("trigger").await;
+    let access = mariadb.database("house_rule").await;
     let mut store = Store::open(&access, SERVER).await.unwrap();
-    let mut root = mariadb.root(Some("trigger")).await;
+    let mut root = mariadb.root(Some("house_rule")).await;
     let trigger = "CREATE TRIGGER house_rule BEFORE INSERT ON alias FOR EACH ROW \
          IF NEW.address LIKE 'root@%' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no roots here'; END IF";
     sqlx::raw_sql(trigger).execute(&mut root).await.unwrap();
     let error = store.apply(&writing(vec![alias("root@alpha.example.org", "x".into())])).await.unwrap_err();
     assert!(error.is_about_a_row() && error.to_string().contains("no roots here"), "{error}");
     store.apply(&writing(vec![alias("info@alpha.example.org", "x".into())])).await.unwrap();
+}
+
+/// Every column is written: what a user has just set would be put back.
+#[tokio::test]
+async fn a_row_that_somebody_changed_in_the_meantime_is_not_put_back() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("lost_update").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let before = alias("u0@alpha.example.org", "u0@alpha.example.org".into());
+    let with_info = vec![before.clone(), alias("info@alpha.example.org", "u0@alpha.example.org".into())];
+    store.apply(&writing(with_info)).await.unwrap();
+    let mut root = mariadb.root(Some("lost_update")).await;
+    execute(&mut root, "UPDATE alias SET goto = 'u0@alpha.example.org,vacation' WHERE address LIKE 'u0@%'")
+        .await;
+    let ours = alias("u0@alpha.example.org", "u0@alpha.example.org,x@elsewhere.org".into());
+    let mut plan = changing(before, ours);
+    plan.inserts.push(mailbox(1));
+    assert!(matches!(store.apply(&plan).await, Err(Error::Changed)));
+    let current = store.read(&[&key("u0@alpha.example.org"), &key("u1@alpha.example.org")]).await.unwrap();
+    let Row::Alias(row) = &current.rows[&(Table::Alias, "u0@alpha.example.org".into())] else {
+        unreachable!()
+    };
+    assert_eq!(
+        (&*row.goto, current.rows.len()),
+        ("u0@alpha.example.org,vacation", 1),
+        "nor is anything else written"
+    );
+    let ours = Row::Alias(AliasRow { goto: format!("{},x@elsewhere.org", row.goto), ..row.clone() });
+    store.apply(&changing(Row::Alias(row.clone()), ours)).await.unwrap();
 }
 
 #[tokio::test]

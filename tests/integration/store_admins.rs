@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::mysql::MySqlConnection;
 use vmail_operator::index::Key;
-use vmail_operator::plan::{LogRow, Plan};
+use vmail_operator::plan::{LogRow, Plan, Update};
 use vmail_operator::store::Store;
 use vmail_operator::tables::{AdminRow, Row, Table};
 
@@ -47,7 +47,8 @@ fn of(domains: &[&str]) -> Vec<(String, String)> {
 
 async fn change(store: &mut Store, row: AdminRow) {
     let plan = writing(vec![Row::Admin(row)]);
-    store.apply(&Plan { updates: plan.inserts, inserts: Vec::new(), ..plan }).await.unwrap();
+    let updates = plan.inserts.into_iter().map(|row| Update { before: row.clone(), row }).collect();
+    store.apply(&Plan { updates, inserts: Vec::new(), ..plan }).await.unwrap();
 }
 
 #[tokio::test]

@@ -22,12 +22,12 @@ pub(super) fn carry_out(current: &mut Current, plan: &Plan, server: &str, existi
         assert!(is_ours(&id) || may_take, "{id:?} is inserted and is somebody else's");
         assert_eq!(current.rows.insert(id, row.clone()), None, "an insert takes nothing over");
     }
-    for row in &plan.updates {
+    for Update { before, row } in &plan.updates {
         let id = id_of(row);
         let adopts = existing_rows == ExistingRows::Adopt && is_taken(&id) && owner(&id).is_none();
         let takes_over = is_taken(&id) && owner(&id).is_some() && is_of_cluster(&id);
         assert!(is_ours(&id) || takes_over || adopts, "{id:?} is updated and is somebody else's");
-        assert!(current.rows.insert(id, row.clone()).is_some(), "an update has a row: {row:?}");
+        assert_eq!(current.rows.insert(id, row.clone()).as_ref(), Some(before), "an update has a row");
     }
     let may_remove = |id: &RowId| is_ours(id) || (owner(id).is_some() && is_of_cluster(id) && is_taken(id));
     for id in &plan.deletes {

@@ -18,6 +18,9 @@ use crate::tables::{Row, Table};
 /// Keys that are inserted together without a look: where one is there after all, all of them are looked at.
 const UNSEEN: usize = 100;
 
+/// So often keys are compared whose rows somebody else changes between the look and the write.
+const ATTEMPTS: usize = 5;
+
 /// What the plan for some keys rests on.
 struct Gathered {
     wanted: Vec<(Key, Desired)>,
@@ -139,7 +142,18 @@ impl Passes<'_> {
             gathered = self.gather(keys, None).await?;
             plan = self.plan(&mut gathered);
         }
-        match self.store.apply(&plan).await {
+        let mut attempts = 1;
+        let applied = loop {
+            match self.store.apply(&plan).await {
+                Err(Error::Changed) if attempts < ATTEMPTS => {
+                    gathered = self.gather(keys, None).await?;
+                    plan = self.plan(&mut gathered);
+                    attempts += 1;
+                }
+                applied => break applied,
+            }
+        };
+        match applied {
             Ok(()) => {}
             // One row that the database refuses must not keep the others out. It may be one that somebody has just made.
             Err(error) if error.is_about_a_row() => {

@@ -1,7 +1,7 @@
 //! Tables without transactions (the seed's are of `MyISAM`): wherever the connection is cut, no row of ours is without its owner.
 
 use sqlx::mysql::MySqlConnection;
-use vmail_operator::plan::Plan;
+use vmail_operator::plan::{Plan, Update};
 use vmail_operator::store::Store;
 use vmail_operator::tables::Table;
 
@@ -46,7 +46,11 @@ async fn a_row_of_ours_always_has_its_owner() {
     assert!(told, "what was not finished is no drift: {current:?}");
 
     let (mailbox, alias) = (plan.inserts[0].clone(), plan.inserts[1].clone());
-    let rest = Plan { inserts: vec![alias], updates: vec![mailbox], ..plan };
+    let rest = Plan {
+        inserts: vec![alias],
+        updates: vec![Update { before: mailbox.clone(), row: mailbox }],
+        ..plan
+    };
     store.apply(&rest).await.unwrap();
     let ids: Vec<_> = rest.owned.iter().map(|owner| (owner.table, owner.key.clone())).collect();
     let removal = Plan { deletes: ids.clone(), disowned: ids, ..Plan::default() };
