@@ -184,6 +184,17 @@ fn a_load_balancer_keeps_the_clients_addresses() {
 }
 
 #[test]
+fn whoever_comes_from_outside_keeps_its_address_or_trusted_networks_would_be_an_open_relay() {
+    for (type_, policy) in [("ClusterIP", None), ("NodePort", Some("Local")), ("LoadBalancer", Some("Local"))]
+    {
+        let postfix = json!({"service": {"type": type_}});
+        let objects = objects(&json!({"hostname": "myhost.example.org", "postfix": postfix}));
+        let spec = objects.postfix_service.spec.unwrap();
+        assert_eq!((spec.type_.as_deref(), spec.external_traffic_policy.as_deref()), (Some(type_), policy));
+    }
+}
+
+#[test]
 fn a_name_that_no_service_could_have_is_refused_with_a_sentence() {
     let images = Images { postfix: String::new(), mariadb: String::new() };
     for name in ["my.host", "1host", &"x".repeat(41)] {
