@@ -15,6 +15,7 @@ pub mod mail_domain;
 pub mod mail_server;
 pub mod mailbox;
 pub mod namespaces;
+pub mod next_hop;
 pub mod password_scheme;
 pub mod quantity;
 pub mod recipient_delimiter;

@@ -176,6 +176,9 @@ async fn bad_input_is_refused_with_a_sentence_that_says_what_to_write() {
         ("MailServer", with_parameter("smtpd banner", "x"), "write parameter names of lower-case letters"),
         ("MailServer", with_parameter("mydestination", "alpha.example.org"), OWNED),
         ("MailServer", with_parameter("virtual_mailbox_base", "/"), OWNED),
+        ("MailServer", with_parameter("smtpd_upstream_proxy_protocol", "haproxy"), OWNED),
+        ("MailServer", with_parameter("smtpd_tls_wrappermode", "yes"), OWNED),
+        ("MailServer", with_parameter("syslog_name", "mx1"), OWNED),
         ("MailServer", with_parameter("smtpd_relay_restrictions", "permit"), OWNED),
         ("MailServer", server(&json!({"mailStore": {"uid": 0}})), "should be greater than or equal to 1"),
         ("MailServer", server(&json!({"mailStore": {"uid": 899}})), "write a uid of at least minimumUid"),
@@ -198,6 +201,13 @@ async fn bad_input_is_refused_with_a_sentence_that_says_what_to_write() {
         ),
         ("MailServer", server(&json!({"postfix": {"messageSizeLimit": "-5"}})), SIZE),
         ("MailServer", server(&json!({"mailStore": {"size": "lots"}})), "write the size of a volume"),
+        ("MailServer", server(&json!({"mailStore": {"size": "0"}})), "write the size of a volume"),
+        ("MailServer", server(&json!({"postfix": {"queue": {"size": 0}}})), "write the size of a volume"),
+        (
+            "MailServer",
+            server(&json!({"database": {"embedded": {"size": "-1Gi"}}})),
+            "write the size of a volume",
+        ),
         (
             "MailServer",
             server(&json!({"database": {"embedded": {"size": "lots"}}})),
@@ -242,6 +252,139 @@ async fn look_up_files_and_a_database_exclude_each_other() {
     let spec = server(&json!({"lookupTables": "cdb", "database": {"embedded": {}}}));
     let message = refusal(&namespace.client, &namespace.name, "MailServer", &spec).await;
     assert!(message.is_some_and(|message| message.contains("look-up files need none")));
+}
+
+/// smtp(8) and lmtp(8) end at a next hop that they can't parse, and with them the mail of all domains.
+#[tokio::test]
+async fn a_next_hop_is_one_that_postfix_can_parse() {
+    let namespace = Namespace::create("schema-next-hop").await;
+    let label = "a".repeat(63);
+    for (transport, taken) in [
+        ("virtual", true),
+        ("lmtp:inet:dovecot.mail.svc:24", true),
+        ("lmtp:inet:[fd00::7]:24", true),
+        ("smtp:3com.example.org", true),
+        ("smtp:[192.0.2.7]", true),
+        ("relay:[2001:db8::1]:65535", true),
+        (&format!("relay:{label}.example.org:1"), true),
+        (&format!("relay:a{label}.example.org:1"), false),
+        ("relay:x:0", false),
+        ("relay:x:65536", false),
+        ("relay:x:99999", false),
+        ("relay:x:025", false),
+        ("smtp:..", false),
+        ("smtp:-", false),
+        ("smtp:a..b", false),
+        ("smtp:a.", false),
+        ("smtp:12345", false),
+        ("smtp:1.2.3", false),
+        ("smtp:256.1.1.1", false),
+        ("smtp:0.1.2.3", false),
+        ("smtp:2001:db8::1", false),
+        ("smtp:[:::1]", false),
+        ("smtp:[]:25", false),
+        ("lmtp:unix:private/lmtp", false),
+        ("local", false),
+    ] {
+        let mut spec = domain("alpha.example.org");
+        spec["transport"] = json!(transport);
+        let message = refusal(&namespace.client, &namespace.name, "MailDomain", &spec).await;
+        let as_meant = message
+            .as_ref()
+            .map_or(taken, |message| !taken && message.contains("write virtual, lmtp:inet:HOST:PORT"));
+        assert!(as_meant, "{transport}: {message:?}");
+    }
+    for (host, taken) in [
+        ("smtp.example.net", true),
+        ("192.0.2.7", true),
+        ("..", false),
+        ("-", false),
+        ("a..b", false),
+        ("12345", false),
+        (&format!("a{label}.example.org"), false),
+    ] {
+        let spec = server(&json!({"postfix": {"relayHost": {"host": host}}}));
+        let message = refusal(&namespace.client, &namespace.name, "MailServer", &spec).await;
+        let as_meant = message
+            .as_ref()
+            .map_or(taken, |message| !taken && message.contains("write a host name in lower case"));
+        assert!(as_meant, "{host}: {message:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_selector_of_namespaces_is_one_that_kubernetes_knows() {
+    let namespace = Namespace::create("schema-selector").await;
+    for (requirement, taken) in [
+        (json!({"operator": "In", "values": ["a"]}), true),
+        (json!({"operator": "NotIn", "values": ["a"]}), true),
+        (json!({"operator": "Exists"}), true),
+        (json!({"operator": "DoesNotExist", "values": []}), true),
+        (json!({"operator": "NotIn", "values": []}), false),
+        (json!({"operator": "NotIn"}), false),
+        (json!({"operator": "In"}), false),
+        (json!({"operator": "Exists", "values": ["a"]}), false),
+        (json!({"operator": "Like", "values": ["a"]}), false),
+    ] {
+        let mut requirement = requirement;
+        requirement["key"] = json!("tenant");
+        let allowed = json!({"from": "Selector", "selector": {"matchExpressions": [requirement]}});
+        let mut domain = domain("alpha.example.org");
+        domain["allowedNamespaces"] = allowed.clone();
+        let server = server(&json!({"allowedNamespaces": allowed}));
+        for (kind, spec) in [("MailDomain", domain), ("MailServer", server)] {
+            let message = refusal(&namespace.client, &namespace.name, kind, &spec).await;
+            let as_meant = message.as_ref().map_or(taken, |message| {
+                !taken && message.contains("write matchExpressions with the operator")
+            });
+            assert!(as_meant, "{kind} {requirement}: {message:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_queue_has_room_for_the_largest_message() {
+    let namespace = Namespace::create("schema-queue").await;
+    for (postfix, taken) in [
+        (json!({"messageSizeLimit": "512Mi"}), true),
+        (json!({"messageSizeLimit": "513Mi"}), false),
+        (json!({"messageSizeLimit": 0, "queue": {"size": "1Mi"}}), true),
+        (json!({"messageSizeLimit": "1Gi", "queue": {"size": "2Gi"}}), true),
+        (json!({"messageSizeLimit": "50M", "queue": {"size": "64M"}}), false),
+    ] {
+        let spec = server(&json!({"postfix": postfix}));
+        let message = refusal(&namespace.client, &namespace.name, "MailServer", &spec).await;
+        let as_meant = message
+            .as_ref()
+            .map_or(taken, |message| !taken && message.contains("at most half of queue.size"));
+        assert!(as_meant, "{postfix}: {message:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_mail_store_hides_no_directory_that_something_else_needs() {
+    let namespace = Namespace::create("schema-path").await;
+    for (path, taken) in [
+        ("/var/vmail", true),
+        ("/var/spool/postfix/vmail", true),
+        ("/var/spool/postfix/activemail", true),
+        ("/srv/mail", true),
+        ("/var/run/mail", false),
+        ("/var/lock", false),
+        ("/var/tmp/mail", false),
+        ("/tmp", false),
+        ("/volumes/mail", false),
+        ("/var/lib/postfix/data", false),
+        ("/var/spool/postfix", false),
+        ("/var/spool/postfix/active", false),
+        ("/var/spool/postfix/pid/mail", false),
+    ] {
+        let spec = server(&json!({"mailStore": {"path": path}}));
+        let message = refusal(&namespace.client, &namespace.name, "MailServer", &spec).await;
+        let as_meant =
+            message.as_ref().map_or(taken, |message| !taken && message.contains("write an absolute path"));
+        assert!(as_meant, "{path}: {message:?}");
+    }
 }
 
 #[tokio::test]
