@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::PodSpec;
+use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use super::*;
@@ -170,6 +171,18 @@ fn the_mail_store_is_as_written() {
     for written in ["mountPath: /srv/mail", "--uid=5000", "--gid=5001"] {
         assert!(pod.contains(written), "{written} is not in {pod}");
     }
+}
+
+/// Each pod has about 220 of them where every process of Postfix has its own (docs/postfix.md).
+#[test]
+fn the_embedded_database_has_connections_for_as_many_replicas_as_there_may_be() {
+    let crd = serde_json::to_value(MailServer::crd()).unwrap();
+    let replicas = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/postfix/properties/replicas/maximum";
+    let replicas = crd.pointer(replicas).unwrap().as_f64().unwrap();
+    let database = objects(&smallest()).database.unwrap().stateful_set;
+    let args = pod_of(&database).containers[0].args.clone().unwrap();
+    let most = args.iter().find_map(|arg| arg.strip_prefix("--max-connections=")).unwrap();
+    assert!(most.parse::<f64>().unwrap() > replicas * 220.0, "{most}");
 }
 
 #[test]
