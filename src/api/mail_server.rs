@@ -15,7 +15,7 @@ pub use mail_store::{
     AccessMode, DEFAULT_MINIMUM_UID, DEFAULT_OWNER, MailStore, MailboxFormat, MailboxLayout, PATH_MESSAGE,
     StoredAs, is_mail_store_path,
 };
-pub use pods::Pods;
+pub use pods::{Pods, Resources};
 pub use postfix::{
     DEFAULT_RECIPIENT_DELIMITER, OWNED_PARAMETERS, Postfix, PostfixQueue, PostfixService, PostfixTls,
     RelayHost, ServiceType,

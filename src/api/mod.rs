@@ -149,6 +149,12 @@ mod tests {
     }
 
     #[test]
+    fn no_field_names_claims_of_devices_which_no_pod_gets() {
+        let text = serde_json::to_string(&crds().unwrap()).unwrap();
+        assert!(!text.contains("\"claims\"") && text.contains("\"limits\""));
+    }
+
+    #[test]
     fn every_kind_has_a_definition_without_null() {
         let crds = crds().unwrap();
         assert_eq!(crds.len(), 5);

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SIZE_MESSAGE, SIZE_RULE, SecretReference};
+use super::{Resources, SIZE_MESSAGE, SIZE_RULE, SecretReference};
 use crate::api::next_hop::{HOST_MESSAGE, host_rule};
 use crate::api::quantity::ByteQuantity;
 
@@ -35,7 +34,7 @@ pub struct Postfix {
     pub replicas: Option<i32>,
     /// Requests and limits of the containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    pub resources: Option<Resources>,
     /// The volume of each pod's queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<PostfixQueue>,
