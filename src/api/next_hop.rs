@@ -49,15 +49,12 @@ pub fn is_transport(text: &str) -> bool {
 
 /// A host or an address in brackets, and perhaps a port.
 fn is_next_hop(text: &str) -> bool {
-    let (is_host, port) = match text.strip_prefix('[') {
-        Some(inner) => {
-            let Some((host, port)) = inner.split_once(']') else { return false };
-            (is_host(host) || host.parse::<Ipv6Addr>().is_ok(), port)
-        }
-        None => {
-            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-            (is_host(host), port)
-        }
+    let (is_host, port) = if let Some(inner) = text.strip_prefix('[') {
+        let Some((host, port)) = inner.split_once(']') else { return false };
+        (is_host(host) || host.parse::<Ipv6Addr>().is_ok(), port)
+    } else {
+        let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+        (is_host(host), port)
     };
     is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
