@@ -3,7 +3,7 @@
 //! A watch delivers a full list first and after every interruption; objects that a list doesn't hold are gone. One
 //! object that can't be parsed must not stop the rest, so every kind is read through [`guard`].
 
-mod guard;
+pub(crate) mod guard;
 
 use std::collections::HashSet;
 use std::fmt::Debug;

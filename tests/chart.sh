@@ -49,7 +49,7 @@ values_are_used() {
 	diff <(leaves "$CHART/values.yaml") <(leaves "$values")
 	render vmail-operator "$CHART" >/dev/null
 	objects=$(render 123 "$CHART" --namespace 456 --values "$values")
-	for word in $(grep -o 'marked-[a-z-]*' "$values") 'kind: PodDisruptionBudget' 'kind: PodMonitor' 'kind: NetworkPolicy'; do
+	for word in $(grep -o 'marked-[a-z-]*' "$values") 'kind: PodDisruptionBudget' 'kind: PodMonitor' 'honorLabels: true' 'kind: NetworkPolicy'; do
 		grep -q "$word" <<<"$objects" || fail "$word is set and in no object"
 	done
 	# A name of digits is a text all the same.

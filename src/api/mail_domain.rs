@@ -10,6 +10,7 @@ use super::DeletionPolicy;
 use super::address::{Address, DomainName};
 use super::limits::Limits;
 use super::namespaces::AllowedNamespaces;
+use super::next_hop::{TRANSPORT_MESSAGE, transport_rule};
 use crate::object::ObjectName;
 
 /// A domain that a `MailServer` receives mail for.
@@ -85,10 +86,9 @@ pub struct MailDomainSpec {
     #[serde(rename = "backupMX", default, skip_serializing_if = "Option::is_none")]
     pub backup_mx: Option<bool>,
     /// What delivers the domain's mail, as in transport(5): virtual, or smtp:, relay: or lmtp: with a next hop, as in
-    /// lmtp:inet:dovecot.mail.svc:24 or relay:[mx1.example.org]:25. Default: virtual.
+    /// lmtp:inet:dovecot.mail.svc:24 or relay:[mx1.example.org]:25. An IPv6 address is in brackets. Default: virtual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self.matches('^(virtual|lmtp:inet:[A-Za-z0-9.-]+(:[0-9]{1,5})?|(smtp|relay):([A-Za-z0-9.-]+|\\\\[[A-Za-z0-9.:-]+\\\\])(:[0-9]{1,5})?)$')")
-        .message("write virtual, lmtp:inet:HOST:PORT, or smtp: or relay: with a host, as in relay:[mx1.example.org]:25"))]
+    #[x_kube(validation = Rule::new(transport_rule()).message(TRANSPORT_MESSAGE))]
     #[schemars(length(min = 1, max = 255))]
     pub transport: Option<String>,
     /// What the domain may hold. Default: no limits.

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 pub use database::{Database, DatabaseTls, EmbeddedDatabase, ExternalDatabase};
 pub use mail_store::{
-    AccessMode, DEFAULT_MINIMUM_UID, DEFAULT_OWNER, MailStore, MailboxFormat, MailboxLayout, StoredAs,
+    AccessMode, DEFAULT_MINIMUM_UID, DEFAULT_OWNER, MailStore, MailboxFormat, MailboxLayout, PATH_MESSAGE,
+    StoredAs, is_mail_store_path,
 };
-pub use pods::Pods;
+pub use pods::{Pods, Resources};
 pub use postfix::{
     DEFAULT_RECIPIENT_DELIMITER, OWNED_PARAMETERS, Postfix, PostfixQueue, PostfixService, PostfixTls,
     RelayHost, ServiceType,
@@ -226,5 +227,5 @@ pub struct ReplicaStatus {
     pub draining: Option<i64>,
 }
 
-const SIZE_RULE: &str = "!has(self.size) || isQuantity(string(self.size))";
-const SIZE_MESSAGE: &str = "write the size of a volume as a Kubernetes quantity, as in 10Gi";
+const SIZE_RULE: &str = "!has(self.size) || (isQuantity(string(self.size)) && quantity(string(self.size)).isGreaterThan(quantity('0')))";
+const SIZE_MESSAGE: &str = "write the size of a volume as a Kubernetes quantity above 0, as in 10Gi";

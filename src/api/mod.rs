@@ -15,6 +15,7 @@ pub mod mail_domain;
 pub mod mail_server;
 pub mod mailbox;
 pub mod namespaces;
+pub mod next_hop;
 pub mod password_scheme;
 pub mod quantity;
 pub mod recipient_delimiter;
@@ -145,6 +146,12 @@ mod tests {
             let description = field["description"].as_str().unwrap_or_default();
             assert!(description.contains("Default: `"), "{name}: {description:?}");
         }
+    }
+
+    #[test]
+    fn no_field_names_claims_of_devices_which_no_pod_gets() {
+        let text = serde_json::to_string(&crds().unwrap()).unwrap();
+        assert!(!text.contains("\"claims\"") && text.contains("\"limits\""));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::{
     owner, routed, synced,
 };
 use crate::api::limits::megabytes;
+use crate::api::next_hop::{TRANSPORT_MESSAGE, is_transport};
 use crate::api::{DomainName, Reason};
 use crate::index::rows::{DomainRow, ObjectId, ServerRow, VIRTUAL};
 use crate::index::{Claim, Held, Index, Key};
@@ -32,7 +33,8 @@ pub(super) fn served(index: &Index, server: &ServerRow, held: Held<'_>, key: &Ke
     let alias_of = row.alias_of.as_ref().map(|target| alias_domain(index, holder, row, target));
     let obstacle = match &alias_of {
         Some(Err(verdict)) => Some(verdict.clone()),
-        _ => lost_catch_all(held)
+        _ => invalid_transport(holder, row)
+            .or_else(|| lost_catch_all(held))
             .or_else(|| catch_all_over_limit(held))
             .or_else(|| Some(routed(holder, Some(catch_all.problem.as_ref()?), None)))
             .or_else(|| owner::obstacle(index, server, holder)),
@@ -97,12 +99,31 @@ fn crowded(held: Held<'_>) -> Option<Warning> {
     Some((Reason::LimitExceeded, message.into()))
 }
 
+/// What stands in the row in place of a transport that Postfix's clients can't parse: the domain's mail waits in the queue.
+const WAITING: &str = "retry:4.3.5 the transport of the MailDomain is invalid";
+
+/// The domain's transport; `None`: it names one that would end smtp(8) or lmtp(8), for the mail of all domains.
+fn transport(row: &DomainRow) -> Option<&str> {
+    Some(row.transport.as_deref().unwrap_or(VIRTUAL)).filter(|transport| is_transport(transport))
+}
+
+/// An object that came in when the schema knew no better.
+fn invalid_transport(holder: &ObjectId, row: &DomainRow) -> Option<Verdict> {
+    let refused = || {
+        let written = row.transport.as_deref().unwrap_or_default();
+        let message =
+            format!("transport {written} is not used, the domain's mail waits: {TRANSPORT_MESSAGE}");
+        Verdict::new(holder, Reason::Invalid, message)
+    };
+    transport(row).is_none().then(refused)
+}
+
 fn domain_row(row: &DomainRow) -> Row {
     let limits = row.limits.unwrap_or_default();
     Row::Domain(DomainTableRow {
         domain: row.domain.to_string(),
         description: row.description.as_deref().unwrap_or_default().to_owned(),
-        transport: row.transport.as_deref().unwrap_or(VIRTUAL).to_owned(),
+        transport: transport(row).unwrap_or(WAITING).to_owned(),
         backupmx: row.backup_mx.unwrap_or(false),
         aliases: limits.aliases.unwrap_or_default().into(),
         mailboxes: limits.mailboxes.unwrap_or_default().into(),

@@ -416,3 +416,19 @@ fn every_domain_has_its_class_and_one_that_is_switched_off_has_none() {
         ["alpha.example.org virtual", "backup.example.org relay"]
     );
 }
+
+/// smtp(8) and lmtp(8) end at a next hop that they can't parse, and with them the mail of all domains.
+#[test]
+fn a_transport_that_postfix_can_not_parse_is_told_and_not_written() {
+    for transport in ["relay:x:99999", "smtp:a..b", "lmtp:inet:12345:24"] {
+        let mut world = World::with_alpha();
+        let spec =
+            json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "transport": transport});
+        world.domain("mail", "alpha", 1, spec);
+        let desired = under(&world, "alpha.example.org");
+        assert_eq!(reasons(&desired), [("mail/alpha".into(), Reason::Invalid)]);
+        let Row::Domain(row) = &desired.wants[0].row else { panic!("{desired:?}") };
+        assert_eq!(row.transport, "retry:4.3.5 the transport of the MailDomain is invalid");
+        assert!(desired.verdicts[0].message.contains(transport), "{desired:?}");
+    }
+}

@@ -21,7 +21,7 @@ use super::explain::explain;
 use super::explanation::Outcome;
 use super::list::declared;
 use super::pod::PostfixPod;
-use crate::api::{Address, MailServer};
+use crate::api::{Address, MailServer, MailServerSpec};
 use crate::index::rows::{Kind, ObjectId};
 use crate::object::ObjectName;
 use crate::postfix::{CONFIG_DIRECTORY, MAIN_CF, MASTER_CF, QUEUE_DIRECTORY};
@@ -42,11 +42,7 @@ pub async fn check(client: &Client, name: &ObjectName) -> Result<Report, Error> 
     let checked = Checked {
         sample: sample(&declared, name),
         store: mail_store(server.spec.mail_store.clone().unwrap_or_default()),
-        trusts_networks: server
-            .spec
-            .postfix
-            .as_ref()
-            .is_some_and(|postfix| postfix.trusted_networks.is_some()),
+        trusts_networks: trusts_networks(&server.spec),
         declared,
         rendered,
     };
@@ -59,6 +55,12 @@ pub async fn check(client: &Client, name: &ObjectName) -> Result<Report, Error> 
         report.checks.extend(checked.pod(&pod, ready).await?);
     }
     Ok(report)
+}
+
+/// Whether any network may send to foreign domains.
+fn trusts_networks(spec: &MailServerSpec) -> bool {
+    let networks = spec.postfix.as_ref().and_then(|postfix| postfix.trusted_networks.as_ref());
+    networks.is_some_and(|networks| !networks.is_empty())
 }
 
 async fn mail_server(client: &Client, name: &ObjectName) -> Result<MailServer, Error> {
@@ -283,6 +285,16 @@ mod tests {
             .chain(lookups)
             .map(|check| check.of("myhost-postfix-0"))
             .collect()
+    }
+
+    #[test]
+    fn an_empty_list_of_networks_trusts_none() {
+        let trusts = |postfix: serde_json::Value| {
+            let spec = json!({"hostname": "myhost.example.org", "postfix": postfix});
+            trusts_networks(&serde_json::from_value(spec).unwrap())
+        };
+        assert!(!trusts(json!({})) && !trusts(json!({"trustedNetworks": []})));
+        assert!(trusts(json!({"trustedNetworks": ["10.1.0.0/16"]})));
     }
 
     #[test]

@@ -11,13 +11,14 @@ use crate::index::Index;
 use crate::index::rows::{Kind, ObjectId};
 use crate::object::ObjectName;
 use crate::plugin::rows::Rows;
+use crate::watches::guard::Unreadable;
 
 /// All objects that could be listed.
 #[derive(Debug, Default)]
 pub struct Declared {
     /// The same index that the operator works with.
     pub index: Index,
-    /// What could not be listed, as sentences; empty where everything was.
+    /// What could not be listed or read, as sentences; empty where everything was.
     pub unseen: Vec<String>,
     /// Whether the labels of namespaces can't be read, so that no selector of an `allowedNamespaces` can be matched.
     pub labels_hidden: bool,
@@ -134,6 +135,19 @@ impl Declared {
         let status = Status::of(alias, status.observed_generation, &status.conditions);
         self.remember(Kind::Alias, alias, status);
         self.index.apply_alias(ObjectName::of(alias), alias.into());
+    }
+
+    /// Adds a `MailServer` that can't be parsed.
+    pub(super) fn add_unreadable_server(&mut self, name: &ObjectName, object: &Unreadable) {
+        self.unseen.push(format!("MailServer {name} can't be read: {}", object.error));
+        self.index.apply_unreadable_server(name);
+    }
+
+    /// Adds an account object that can't be parsed.
+    pub(super) fn add_unreadable(&mut self, id: ObjectId, object: &Unreadable) {
+        self.unseen.push(format!("{id} can't be read: {}", object.error));
+        let outline = object.outline(&id.name.namespace);
+        self.index.apply_unreadable(id, outline);
     }
 
     fn note_selector<K>(&mut self, object: &K, allowed: Option<&AllowedNamespaces>)

@@ -10,7 +10,10 @@ use serde::de::DeserializeOwned;
 
 use super::command::Error;
 use super::declared::Declared;
-use crate::api::{MailAlias, MailDomain, MailServer, Mailbox};
+use crate::api::MailServer;
+use crate::index::rows::{Kind, ObjectId};
+use crate::object::ObjectName;
+use crate::watches::guard::Guarded;
 
 /// Objects a request, as kubectl lists.
 const PAGE: u32 = 500;
@@ -27,19 +30,33 @@ pub(super) async fn declared(
     let mut unseen = Vec::new();
     lister.namespaces(&mut declared).await?;
     for server in lister.list::<MailServer>(&mut unseen).await? {
-        declared.add_server(&server);
+        let name = ObjectName::of(&server);
+        match server.0 {
+            Ok(server) => declared.add_server(&server),
+            Err(unreadable) => declared.add_unreadable_server(&name, &unreadable),
+        }
     }
-    for domain in lister.list::<MailDomain>(&mut unseen).await? {
-        declared.add_domain(&domain);
-    }
-    for mailbox in lister.list::<Mailbox>(&mut unseen).await? {
-        declared.add_mailbox(&mailbox);
-    }
-    for alias in lister.list::<MailAlias>(&mut unseen).await? {
-        declared.add_alias(&alias);
-    }
+    add(&mut declared, Kind::Domain, lister.list(&mut unseen).await?, Declared::add_domain);
+    add(&mut declared, Kind::Mailbox, lister.list(&mut unseen).await?, Declared::add_mailbox);
+    add(&mut declared, Kind::Alias, lister.list(&mut unseen).await?, Declared::add_alias);
     declared.unseen.extend(unseen);
     Ok(declared)
+}
+
+/// Adds account objects of one kind, those that can't be parsed too.
+fn add<K: Resource<DynamicType = ()>>(
+    declared: &mut Declared,
+    kind: Kind,
+    objects: Vec<Guarded<K>>,
+    readable: fn(&mut Declared, &K),
+) {
+    for object in objects {
+        let name = ObjectName::of(&object);
+        match object.0 {
+            Ok(object) => readable(declared, &object),
+            Err(unreadable) => declared.add_unreadable(ObjectId { kind, name }, &unreadable),
+        }
+    }
 }
 
 struct Lister<'a> {
@@ -49,7 +66,7 @@ struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    async fn list<K>(&self, unseen: &mut Vec<String>) -> Result<Vec<K>, Error>
+    async fn list<K>(&self, unseen: &mut Vec<String>) -> Result<Vec<Guarded<K>>, Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
@@ -105,5 +122,70 @@ async fn pages<K: Clone + Debug + DeserializeOwned>(api: &Api<K>) -> kube::Resul
             Some(token) => parameters.continue_token = Some(token),
             None => return Ok(objects),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::http;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::Address;
+    use crate::plugin::explain::explain;
+    use crate::plugin::explanation::Outcome;
+    use crate::testing::object;
+
+    /// An API server that holds these objects, by the plural of their kind, and nothing else.
+    fn holding(objects: impl Fn(&str) -> Vec<Value> + Clone + Send + Sync + 'static) -> Client {
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let plural = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let list = json!({"metadata": {"resourceVersion": "7"}, "items": objects(&plural)});
+            std::future::ready(Ok::<_, Infallible>(http::Response::new(Body::from(
+                list.to_string().into_bytes(),
+            ))))
+        });
+        Client::new(service, "mail")
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_read_is_told_and_hides_nothing_else() {
+        let client = holding(|plural| {
+            let server = json!({"name": "myhost"});
+            match plural {
+                "mailservers" => vec![
+                    object("mail", "myhost", 0, &json!({"hostname": "myhost.example.org"})),
+                    object("mail", "newer", 0, &json!({"hostname": 7})),
+                ],
+                "maildomains" => vec![
+                    object("mail", "alpha", 1, &json!({"serverRef": server, "domain": "alpha.example.org"})),
+                    object(
+                        "mail",
+                        "beta",
+                        1,
+                        &json!({"serverRef": server, "domain": "beta.example.org", "deletionPolicy": "Later"}),
+                    ),
+                ],
+                "mailboxes" => vec![
+                    object("mail", "alfred", 2, &json!({"address": "alfred@alpha.example.org"})),
+                    object("mail", "eve", 2, &json!({"address": 7})),
+                ],
+                _ => Vec::new(),
+            }
+        });
+        let declared = declared(&client, None, "mail").await.unwrap();
+        let unseen = ["MailServer mail/newer", "MailDomain mail/beta", "Mailbox mail/eve"];
+        assert_eq!(declared.unseen.len(), unseen.len(), "{:?}", declared.unseen);
+        for (told, object) in declared.unseen.iter().zip(unseen) {
+            assert!(told.starts_with(&format!("{object} can't be read: ")), "{told}");
+        }
+        let explanation = explain(&declared, &Address::parse("alfred@alpha.example.org").unwrap());
+        assert_eq!(explanation.verdict.outcome, Outcome::Accepted);
+        assert!(unseen.iter().all(|object| explanation.doubts.iter().any(|doubt| doubt.starts_with(object))));
+        let beta = declared.index.unreadable_holder("beta.example.org");
+        assert_eq!(beta, Some(&ObjectName::new("mail", "beta")));
     }
 }

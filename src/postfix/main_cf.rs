@@ -2,7 +2,7 @@
 
 use crate::api::mail_server::{
     DEFAULT_MINIMUM_UID, DEFAULT_OWNER, DEFAULT_RECIPIENT_DELIMITER, LookupTables, MailServerSpec,
-    OWNED_PARAMETERS, Postfix,
+    OWNED_PARAMETERS, PATH_MESSAGE, Postfix, is_mail_store_path,
 };
 use crate::object::ObjectName;
 
@@ -15,7 +15,6 @@ const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
 /// `virtual_mailbox_base` where none is named.
 pub const DEFAULT_MAIL_STORE: &str = "/var/vmail";
 
-const PATH_RULE: &str = "write an absolute path of letters, digits and . _ -, as in /var/vmail";
 const NETWORK_RULE: &str = "write networks in CIDR notation, as in 10.1.0.0/16, none wider than /8 (IPv6: /7): that would be an open relay";
 const PARAMETER_RULE: &str = "write parameter names of lower-case letters, digits and _ as in postconf(5)";
 const OWNED_RULE: &str = "this is set by the operator from other fields, leave it out";
@@ -181,11 +180,7 @@ fn aliases(tables: LookupTables) -> String {
 }
 
 fn checked_path(path: &str) -> Result<&str, Error> {
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
-    let is_segment =
-        |segment: &str| !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(allowed);
-    let usable = path.strip_prefix('/').is_some_and(|below| below.split('/').all(is_segment));
-    if usable { Ok(path) } else { Err(Error::new("mailStore.path", PATH_RULE)) }
+    if is_mail_store_path(path) { Ok(path) } else { Err(Error::new("mailStore.path", PATH_MESSAGE)) }
 }
 
 /// The user's own parameters, last: they win over those of ours that are not owned.

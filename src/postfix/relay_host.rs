@@ -3,11 +3,12 @@
 use super::queries::CredentialError;
 use super::text::{Error, Parameters};
 use crate::api::mail_server::{Postfix, RelayHost};
+use crate::api::next_hop::{HOST_MESSAGE, is_host};
 
 /// Name, in the configuration directory, of the table with the account: the agent writes it, in memory.
 pub const PASSWORD_FILE: &str = "sasl_passwd";
 
-const HOST_RULE: &str = "write a host name in lower case or an IPv4 address, as in smtp.example.net";
+const PORT_RULE: &str = "write a port from 1 to 65535";
 const LEVEL_RULE: &str = "with relayHost.credentialsSecretRef write encrypt, verify or secure, or leave it out: a password is not sent without TLS";
 
 /// Levels of `smtp_tls_security_level` that never send without TLS.
@@ -38,11 +39,12 @@ pub(super) fn render(text: &mut Parameters, postfix: Option<&Postfix>) -> Result
 /// In brackets: the host itself is meant, not its MX records.
 fn destination(relay_host: &RelayHost) -> Result<String, Error> {
     let host = &relay_host.host;
-    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c);
-    if host.is_empty() || !host.bytes().all(allowed) {
-        return Err(Error::new("postfix.relayHost.host", HOST_RULE));
+    if !is_host(host) || host.contains(|c: char| c.is_ascii_uppercase()) {
+        return Err(Error::new("postfix.relayHost.host", HOST_MESSAGE));
     }
-    Ok(format!("[{host}]:{}", relay_host.port()))
+    let port = u16::try_from(relay_host.port()).ok().filter(|port| *port > 0);
+    let port = port.ok_or_else(|| Error::new("postfix.relayHost.port", PORT_RULE))?;
+    Ok(format!("[{host}]:{port}"))
 }
 
 /// The table with the account, for the relay host that `main_cf` names; `None` when it names none.
@@ -78,6 +80,21 @@ mod tests {
             Some("[smtp.example.net]:587 me:p:$ #x\n")
         );
         assert_eq!(password_table("myhostname = a\n", "me", "x").unwrap(), None);
+    }
+
+    #[test]
+    fn a_relay_host_that_would_end_every_smtp_client_is_not_written() {
+        let destination = |host: &str, port| {
+            destination(&RelayHost { host: host.to_owned(), port, credentials_secret_ref: None })
+        };
+        assert_eq!(destination("smtp.example.net", None).unwrap(), "[smtp.example.net]:25");
+        assert_eq!(destination("192.0.2.7", Some(65_535)).unwrap(), "[192.0.2.7]:65535");
+        for host in ["", "..", "-", "a..b", "a.", "12345", "SMTP.example.net", "a]:25"] {
+            assert!(destination(host, None).is_err(), "{host:?}");
+        }
+        for port in [-1, 0, 65_536] {
+            assert!(destination("smtp.example.net", Some(port)).is_err(), "{port}");
+        }
     }
 
     #[test]

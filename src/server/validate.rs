@@ -177,7 +177,7 @@ fn postfix_workload(written: api::Postfix, images: &Images) -> PostfixWorkload {
     PostfixWorkload {
         image: written.image.unwrap_or_else(|| images.postfix.clone()),
         replicas: written.replicas.unwrap_or(1),
-        resources: written.resources,
+        resources: written.resources.map(Into::into),
         queue: volume_request(queue.size, DEFAULT_QUEUE_SIZE, queue.storage_class_name, None),
         service_type: service.type_.unwrap_or_default(),
         service_annotations: service.annotations.unwrap_or_default(),
@@ -251,7 +251,7 @@ fn access_modes(written: Option<&[AccessMode]>) -> Vec<String> {
 fn database_workload(written: api::EmbeddedDatabase, images: &Images) -> DatabaseWorkload {
     DatabaseWorkload {
         image: written.image.unwrap_or_else(|| images.mariadb.clone()),
-        resources: written.resources,
+        resources: written.resources.map(Into::into),
         volume: volume_request(written.size, DEFAULT_DATABASE_SIZE, written.storage_class_name, None),
     }
 }

@@ -19,22 +19,22 @@ use crate::index::Outline;
 /// thousand mailboxes that is most of the time and of the memory. Here the second attempt reads the text again. It works for
 /// JSON text only, which is what the API server sends.
 #[derive(Clone, Debug)]
-pub(super) struct Guarded<K>(pub(super) Result<K, Unreadable>);
+pub(crate) struct Guarded<K>(pub(crate) Result<K, Unreadable>);
 
 /// An object that can't be parsed.
 #[derive(Clone, Debug)]
-pub(super) struct Unreadable {
+pub(crate) struct Unreadable {
     /// What is wrong with it.
-    pub(super) error: String,
+    pub(crate) error: String,
     /// Its metadata.
-    pub(super) metadata: ObjectMeta,
+    pub(crate) metadata: ObjectMeta,
     /// Its spec, as far as it is one.
     spec: Value,
 }
 
 impl Unreadable {
     /// What can be said of it, if it is in `namespace`: of the fields that say who holds a domain those that can be read.
-    pub(super) fn outline(&self, namespace: &str) -> Outline {
+    pub(crate) fn outline(&self, namespace: &str) -> Outline {
         let server = ServerReference::deserialize(&self.spec["serverRef"]).ok();
         Outline {
             uid: self.metadata.uid.as_deref().unwrap_or_default().into(),

@@ -1,12 +1,11 @@
 //! The database of a `MailServer`: one that the operator runs, or one that is there already.
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SIZE_MESSAGE, SIZE_RULE, SecretReference};
+use super::{Resources, SIZE_MESSAGE, SIZE_RULE, SecretReference};
 use crate::api::SecretKeyReference;
 
 /// Either a MariaDB that the operator runs, or a server that is there already.
@@ -33,7 +32,7 @@ pub struct EmbeddedDatabase {
     pub image: Option<String>,
     /// Requests and limits of the containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    pub resources: Option<Resources>,
     /// Size of its volume. Default: 1Gi. Fixed once the volume exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,

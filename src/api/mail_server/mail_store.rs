@@ -13,6 +13,67 @@ pub const DEFAULT_OWNER: i32 = 901;
 /// `virtual_minimum_uid` where a `MailServer` names none.
 pub const DEFAULT_MINIMUM_UID: i32 = 900;
 
+/// What `path` may be, for people.
+pub const PATH_MESSAGE: &str = "write an absolute path below /var, /srv, /home or the like, as in /var/vmail: letters, digits and . _ -, no system directory, none of Postfix's own, no ..";
+
+/// Directories that the image, the node or the pod has for something else, links to them too; nothing below them is mail's.
+const SYSTEM: [&str; 18] = [
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var/lib/postfix",
+    "/var/lock",
+    "/var/run",
+    "/var/tmp",
+    "/volumes",
+];
+
+/// Directories that hold others of the image, and may hold the mail store.
+const SHARED: [&str; 4] = ["/var", "/var/lib", "/var/spool", QUEUE];
+
+/// Where Postfix's queue is mounted.
+const QUEUE: &str = "/var/spool/postfix";
+
+/// What Postfix keeps there (`postfix-files`, and Debian's directories for a chroot).
+const QUEUES: [&str; 18] = [
+    "active", "bounce", "corrupt", "defer", "deferred", "dev", "etc", "flush", "hold", "incoming", "lib",
+    "maildrop", "pid", "private", "public", "saved", "trace", "usr",
+];
+
+/// [`is_mail_store_path`] as a CEL rule.
+fn path_rule() -> String {
+    let (system, shared, queues) = (SYSTEM.join("|"), SHARED.join("|"), QUEUES.join("|"));
+    format!(
+        "self.matches('^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$') && !self.matches('^({system})(/|$)') && !self.matches('^({shared})$') && !self.matches('^{QUEUE}/({queues})(/|$)')"
+    )
+}
+
+/// Whether mail may be stored below this path: what is mounted there hides nothing that Postfix or the agent need.
+#[must_use]
+pub fn is_mail_store_path(path: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+    let is_segment =
+        |segment: &str| !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(allowed);
+    let is_below = |directory: &str| {
+        path.strip_prefix(directory).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    };
+    let queue = path.strip_prefix(QUEUE).and_then(|below| below.strip_prefix('/')?.split('/').next());
+    path.strip_prefix('/').is_some_and(|below| below.split('/').all(is_segment))
+        && !SYSTEM.into_iter().any(is_below)
+        && !SHARED.contains(&path)
+        && !queue.is_some_and(|directory| QUEUES.contains(&directory))
+}
+
 /// Where and as whom mail is stored.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,8 +85,7 @@ pub const DEFAULT_MINIMUM_UID: i32 = 900;
 pub struct MailStore {
     /// Postfix's `virtual_mailbox_base`. Default: /var/vmail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self.matches('^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$') && !self.matches('^/(bin|boot|dev|etc|lib|lib64|proc|root|run|sbin|sys|usr)(/|$)') && !self.matches('^/var(/lib(/postfix(/.*)?)?|/spool(/postfix)?)?$')")
-        .message("write an absolute path below /var, /srv, /home or the like, as in /var/vmail: no system directory, no .."))]
+    #[x_kube(validation = Rule::new(path_rule()).message(PATH_MESSAGE))]
     #[schemars(length(min = 2, max = 200))]
     pub path: Option<String>,
     /// Size of the volume. Default: 10Gi. Fixed once the volume exists.
@@ -104,4 +164,60 @@ pub struct StoredAs {
     pub format: MailboxFormat,
     /// Where below the mail store.
     pub layout: MailboxLayout,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mail_store_hides_no_directory_that_something_else_needs() {
+        for path in [
+            "/var/vmail",
+            "/var/spool/postfix/vmail",
+            "/var/spool/postfix/activemail",
+            "/var/lib/vmail",
+            "/var/mail",
+            "/var/runner",
+            "/srv/mail",
+            "/home/vmail",
+            "/tmpmail",
+            "/data",
+        ] {
+            assert!(is_mail_store_path(path), "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "var/vmail",
+            "/var/",
+            "/var//vmail",
+            "/var/../etc",
+            "/srv/.mail",
+            "/srv/a b",
+            "/srv/a\n",
+            "/etc",
+            "/etc/mail",
+            "/lib64/x",
+            "/tmp",
+            "/tmp/mail",
+            "/volumes",
+            "/volumes/mail",
+            "/var",
+            "/var/lib",
+            "/var/lib/postfix",
+            "/var/lib/postfix/data",
+            "/var/spool",
+            "/var/spool/postfix",
+            "/var/run",
+            "/var/run/mail",
+            "/var/lock/mail",
+            "/var/tmp/mail",
+            "/var/spool/postfix/active",
+            "/var/spool/postfix/pid/mail",
+            "/var/spool/postfix/usr",
+        ] {
+            assert!(!is_mail_store_path(path), "{path:?}");
+        }
+    }
 }

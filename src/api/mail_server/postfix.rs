@@ -2,21 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SIZE_MESSAGE, SIZE_RULE, SecretReference};
+use super::{Resources, SIZE_MESSAGE, SIZE_RULE, SecretReference};
+use crate::api::next_hop::{HOST_MESSAGE, host_rule};
 use crate::api::quantity::ByteQuantity;
 
 /// What begins an extension where a `MailServer` says nothing of it.
 pub const DEFAULT_RECIPIENT_DELIMITER: &str = "+";
 
+/// smtpd(8) takes no mail while less than 1.5 times `message_size_limit` is free (`queue_minfree` of postconf(5)), and some of
+/// the volume is never free.
+const QUEUE_RULE: &str = "!has(self.messageSizeLimit) || !isQuantity(string(self.messageSizeLimit)) || (has(self.queue) && has(self.queue.size) && !isQuantity(string(self.queue.size))) || !quantity(string(self.messageSizeLimit)).add(quantity(string(self.messageSizeLimit))).isGreaterThan(has(self.queue) && has(self.queue.size) ? quantity(string(self.queue.size)) : quantity('1Gi'))";
+
 /// The Postfix workload.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(QUEUE_RULE)
+    .message("write a messageSizeLimit of at most half of queue.size (1Gi where it is left out), or a larger queue: Postfix takes no mail while less than 1.5 times the limit is free there"))]
 pub struct Postfix {
     /// Image with Postfix and this operator's agent. Default: the one that the operator was installed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +34,7 @@ pub struct Postfix {
     pub replicas: Option<i32>,
     /// Requests and limits of the containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    pub resources: Option<Resources>,
     /// The volume of each pod's queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<PostfixQueue>,
@@ -58,7 +64,7 @@ pub struct Postfix {
     #[x_kube(validation = Rule::new("self.matches('^[!-#%-~]([ -#%-~]*[!-#%-~])?$')").message("write the greeting without the host name, which comes before it: one line of printable ASCII characters without $ and without outer spaces, as in ESMTP Example"))]
     #[schemars(length(min = 1, max = 200))]
     pub banner: Option<String>,
-    /// Postfix's `message_size_limit`, in bytes. Default: 10240000, as in Postfix.
+    /// Postfix's `message_size_limit`, in bytes; 1.5 times this must be free in the queue's volume, or all mail is refused with 452. At most half of `queue.size`. Default: 10240000, as in Postfix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_size_limit: Option<ByteQuantity>,
     /// Any other main.cf parameter, as in `smtpd_client_connection_count_limit: "20"`. Those that the operator sets are refused.
@@ -75,7 +81,7 @@ pub struct Postfix {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(SIZE_RULE).message(SIZE_MESSAGE))]
 pub struct PostfixQueue {
-    /// Size of the volume. Default: 1Gi. Fixed once the volume exists.
+    /// Size of the volume: at least twice `messageSizeLimit`, of which 1.5 times must be free. Default: 1Gi. Fixed once the volume exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
     /// Storage class of the volume. Default: the cluster's.
@@ -89,7 +95,7 @@ pub struct PostfixQueue {
 #[serde(rename_all = "camelCase")]
 pub struct RelayHost {
     /// Host name or IPv4 address. Its MX records are not asked for.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')").message("write a host name in lower case or an IPv4 address, as in smtp.example.net"))]
+    #[x_kube(validation = Rule::new(host_rule()).message(HOST_MESSAGE))]
     #[schemars(length(min = 1, max = 253))]
     pub host: String,
     /// TCP port. Default: 25. Providers often want 587.
@@ -121,7 +127,7 @@ pub struct PostfixTls {
 /// The Service that receives SMTP.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct PostfixService {
-    /// Kind of Service. Default: `ClusterIP`.
+    /// Kind of Service. Default: `ClusterIP`. The others keep the client's address (`externalTrafficPolicy: Local`), so only nodes with a Postfix pod answer.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub type_: Option<ServiceType>,
     /// Annotations, for the load balancer of a cloud.
@@ -137,9 +143,9 @@ pub enum ServiceType {
     #[default]
     #[serde(rename = "ClusterIP")]
     ClusterIp,
-    /// Reached through a port of every node.
+    /// Reached through a port of the nodes that Postfix runs on; the client's address is kept.
     NodePort,
-    /// Reached through a load balancer; the client's address is kept (`externalTrafficPolicy: Local`).
+    /// Reached through a load balancer; the client's address is kept.
     LoadBalancer,
 }
 
@@ -204,6 +210,9 @@ pub const OWNED_PARAMETERS: &[&str] = &[
     "smtpd_tls_cert_file",
     "smtpd_tls_chain_files",
     "smtpd_tls_key_file",
+    "smtpd_tls_wrappermode",
+    "smtpd_upstream_proxy_protocol",
+    "syslog_name",
     "transport_maps",
     "vmail_maps",
 ];

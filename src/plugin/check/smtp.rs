@@ -88,8 +88,9 @@ async fn converse(
     let offered = session.say("EHLO kubectl-vmail.invalid").await?;
     // The null sender, which every server has to take (RFC 5321 section 6.1).
     let sender = session.say("MAIL FROM:<>").await?;
-    if sender.starts_with("530") {
-        checks.push(without_tls(&offered, last_line(&sender)));
+    if !sender.starts_with('2') {
+        let reply = last_line(&sender);
+        checks.push(if sender.starts_with("530") { without_tls(&offered, reply) } else { no_mail(reply) });
         session.say("QUIT").await?;
         return Ok(());
     }
@@ -111,6 +112,11 @@ fn without_tls(offered: &str, reply: &str) -> Check {
         let told = "Postfix takes mail with TLS only and offers none, so it takes no mail";
         Check::failed("smtp", format!("{told}: {reply}: see the condition ConfigValid and postfix.tls"))
     }
+}
+
+/// A queue that is nearly full (452), say: no recipient would be taken either.
+fn no_mail(reply: &str) -> Check {
+    Check::failed("smtp", format!("Postfix takes no mail now: {reply}: see `kubectl logs` of the pod"))
 }
 
 fn last_line(reply: &str) -> &str {
@@ -209,6 +215,14 @@ mod tests {
         assert!(offered[1].message.contains("no recipient is asked"));
         let missing = against(&["220 a", "250-STARTTLS.example.org\r\n250 DSN", REPLY, "221 Bye"]).await;
         assert_eq!(oks(&missing), [true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_no_mail_is_asked_for_no_recipient() {
+        let full = against(&["220 a", "250 a", "452 4.3.1 Insufficient system storage", "221 Bye"]).await;
+        assert_eq!(oks(&full), [true, false]);
+        let told = "Postfix takes no mail now: 452 4.3.1 Insufficient system storage";
+        assert!(full[1].message.starts_with(told), "{}", full[1].message);
     }
 
     #[tokio::test]

@@ -76,7 +76,7 @@ const FIELDS: [Field; 6] = [
     Field {
         name: "postfix.relayHost.host",
         parameter: "relayhost",
-        good: "[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?",
+        good: "([a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?[.]){0,2}[a-z]([a-z0-9-]{0,9}[a-z0-9])?",
         spec: |value| with_postfix(&json!({"relayHost": {"host": value}})),
         written: |value| format!("[{value}]:25"),
     },
@@ -90,7 +90,7 @@ const FIELDS: [Field; 6] = [
     Field {
         name: "mailStore.path",
         parameter: "virtual_mailbox_base",
-        good: "(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,9}){1,3}",
+        good: "/srv(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,9}){1,2}",
         spec: |value| json!({"hostname": HOSTNAME, "mailStore": {"path": value}}),
         written: str::to_owned,
     },

@@ -23,9 +23,10 @@ const OWNER: i64 = 999;
 /// Directory of the volume's directory; the data directory is one below it, so that it can be renamed into place.
 const BASE: &str = "/var/lib/mysql";
 
-/// With `lookupTables: mysql` each of Postfix's processes has its own connections: 90 clients at once make it about 220,
-/// more than the default of 151, and mail is deferred.
-const MOST_CONNECTIONS: u32 = 600;
+/// With `lookupTables: mysql` each of Postfix's processes has its own connections: 90 clients at once make it about 220 in each
+/// pod, and with more than are allowed mail is deferred. It is enough for as many replicas as there may be, and doesn't depend on
+/// how many there are: another number would restart the database. What is not used costs nothing.
+const MOST_CONNECTIONS: u32 = 4500;
 
 const DATA: &str = "/var/lib/mysql/data";
 

@@ -21,7 +21,7 @@ pub(super) fn smtp(server: &ValidatedServer) -> Service {
         let type_ = server.postfix.service_type;
         spec.type_ = Some(type_name(type_).to_owned());
         // Else Postfix sees a node's address in place of the client's, and what trusts networks would trust anybody.
-        spec.external_traffic_policy = (type_ == ServiceType::LoadBalancer).then(|| "Local".to_owned());
+        spec.external_traffic_policy = (type_ != ServiceType::ClusterIp).then(|| "Local".to_owned());
     }
     service
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::PodSpec;
+use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use super::*;
@@ -172,6 +173,18 @@ fn the_mail_store_is_as_written() {
     }
 }
 
+/// Each pod has about 220 of them where every process of Postfix has its own (docs/postfix.md).
+#[test]
+fn the_embedded_database_has_connections_for_as_many_replicas_as_there_may_be() {
+    let crd = serde_json::to_value(MailServer::crd()).unwrap();
+    let replicas = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/postfix/properties/replicas/maximum";
+    let replicas = crd.pointer(replicas).unwrap().as_f64().unwrap();
+    let database = objects(&smallest()).database.unwrap().stateful_set;
+    let args = pod_of(&database).containers[0].args.clone().unwrap();
+    let most = args.iter().find_map(|arg| arg.strip_prefix("--max-connections=")).unwrap();
+    assert!(most.parse::<f64>().unwrap() > replicas * 220.0, "{most}");
+}
+
 #[test]
 fn a_load_balancer_keeps_the_clients_addresses() {
     let service = json!({"type": "LoadBalancer", "annotations": {"example.org/pool": "mail"}});
@@ -181,6 +194,17 @@ fn a_load_balancer_keeps_the_clients_addresses() {
     let spec = service.spec.unwrap();
     assert_eq!(spec.type_.as_deref(), Some("LoadBalancer"));
     assert_eq!(spec.external_traffic_policy.as_deref(), Some("Local"));
+}
+
+#[test]
+fn whoever_comes_from_outside_keeps_its_address_or_trusted_networks_would_be_an_open_relay() {
+    for (type_, policy) in [("ClusterIP", None), ("NodePort", Some("Local")), ("LoadBalancer", Some("Local"))]
+    {
+        let postfix = json!({"service": {"type": type_}});
+        let objects = objects(&json!({"hostname": "myhost.example.org", "postfix": postfix}));
+        let spec = objects.postfix_service.spec.unwrap();
+        assert_eq!((spec.type_.as_deref(), spec.external_traffic_policy.as_deref()), (Some(type_), policy));
+    }
 }
 
 #[test]
