@@ -14,7 +14,7 @@ use super::log;
 use super::tls::Certificate;
 use crate::api::mail_server::LookupTables;
 use crate::postfix::queries::{AUTHORITY_FILE, CredentialError, SUFFIX, credential_lines};
-use crate::postfix::relay_host::{PASSWORD_FILE, password_table};
+use crate::postfix::relay_host::{PASSWORD_FILE, password_table, without_account};
 use crate::postfix::tls::{CHAIN_FILE, without_certificate};
 use crate::postfix::{self, DOMAINS, MAIN_CF, MASTER_CF, MailOwner, maps, owners};
 
@@ -152,6 +152,10 @@ impl Mounted {
         let text = match self.certificate {
             Certificate::Usable(_) => self.text(MAIN_CF).to_owned(),
             _ => without_certificate(self.text(MAIN_CF)),
+        };
+        let text = match self.password_table() {
+            Ok(Some(_)) => text,
+            _ => without_account(&text),
         };
         let maps = self.maps.iter();
         let maps = maps.map(|directory| format!("{} = {}\n", maps::DIRECTORY_PARAMETER, directory.display()));
@@ -429,17 +433,23 @@ mod tests {
     #[test]
     fn the_account_at_the_relay_host_is_for_postfix_alone_and_a_bad_one_stops_nothing() {
         let mounts = Mounts::new("x");
-        let main = "relayhost = [smtp.example.net]:587\n";
+        let main = "relayhost = [smtp.example.net]:587\nsmtp_sasl_password_maps = texthash:$config_directory/sasl_passwd\n";
         mounts.project("config", "2", &[("main.cf", main), ("master.cf", "")]);
         fs::create_dir(mounts.path("relay")).unwrap();
-        mounts.project("relay", "1", &[("username", "me\n"), ("password", "hunter2\n")]);
         let read =
             || mounts.read().unwrap().with_secrets(&mounts.path("tls"), &mounts.path("relay")).unwrap();
         let candidate = mounts.path("candidate");
+        // The Secret is not there yet: smtp(8) is not to look for a file that nobody wrote.
+        read().usable(None).0.write(&candidate, None).unwrap();
+        assert!(!candidate.join(PASSWORD_FILE).exists());
+        assert!(!text(&candidate, MAIN_CF).contains(PASSWORD_FILE), "{}", text(&candidate, MAIN_CF));
+
+        mounts.project("relay", "1", &[("username", "me\n"), ("password", "hunter2\n")]);
         let (usable, complaint) = read().usable(None);
         assert_eq!(complaint, None);
         usable.write(&candidate, None).unwrap();
         assert_eq!(text(&candidate, PASSWORD_FILE), "[smtp.example.net]:587 me:hunter2\n");
+        assert_eq!(text(&candidate, MAIN_CF), logged(main));
         let mode = fs::metadata(candidate.join(PASSWORD_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o440);
 
@@ -448,6 +458,7 @@ mod tests {
         assert!(complaint.is_some_and(|told| told.contains("username") && !told.contains("hunter2")));
         usable.write(&candidate, None).unwrap();
         assert!(!candidate.join(PASSWORD_FILE).exists());
+        assert!(!text(&candidate, MAIN_CF).contains(PASSWORD_FILE));
     }
 
     #[test]
