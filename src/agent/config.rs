@@ -1,15 +1,13 @@
 //! The configuration: read from the mounts, joined with the credentials, written so that Postfix takes it at once.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use super::Error;
 use super::contract::DRAIN_FILE;
+use super::files::{current, empty, optional, read, write};
 use super::log;
 use super::tls::Certificate;
 use crate::api::mail_server::LookupTables;
@@ -17,9 +15,6 @@ use crate::postfix::queries::{AUTHORITY_FILE, CredentialError, SUFFIX, credentia
 use crate::postfix::relay_host::{PASSWORD_FILE, password_table, without_account};
 use crate::postfix::tls::{CHAIN_FILE, without_certificate};
 use crate::postfix::{self, DOMAINS, MAIN_CF, MASTER_CF, MailOwner, maps, owners};
-
-/// Postfix waits until a file is older than a second before it trusts it; ours are complete when they get their name.
-pub(super) const AGE: Duration = Duration::from_mins(1);
 
 /// A configuration as it is mounted.
 #[derive(Clone, Eq, PartialEq)]
@@ -228,86 +223,17 @@ impl Mounted {
     }
 }
 
-/// The directory that the kubelet's `..data` leads to now: what is in it belongs together, also while it is exchanged.
-pub(super) fn current(mount: &Path) -> Result<PathBuf, Error> {
-    let data = mount.join("..data");
-    if data.exists() { data.canonicalize().map_err(Error::file(data)) } else { Ok(mount.to_owned()) }
-}
-
-pub(super) fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(Error::file(path))
-}
-
-pub(super) fn optional(text: Result<String, Error>) -> Result<Option<String>, Error> {
-    match text {
-        Err(Error::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
-    }
-}
-
 /// A Secret that was made from a file often ends with the file's line end, which nobody means.
 fn without_line_end(text: &str) -> String {
     text.trim_end_matches(['\r', '\n']).to_owned()
 }
 
-pub(super) fn empty(directory: &Path) -> io::Result<()> {
-    if directory.exists() {
-        fs::remove_dir_all(directory)?;
-    }
-    fs::create_dir_all(directory)?;
-    fs::set_permissions(directory, Permissions::from_mode(0o755))
-}
-
-fn write(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.set_permissions(Permissions::from_mode(mode))?;
-    if group.is_some() {
-        chown(path, None, group)?;
-    }
-    file.write_all(text.as_bytes())?;
-    file.set_modified(SystemTime::now() - AGE)
-}
-
-/// Moves a checked configuration into the directory that Postfix runs with, main.cf last, as it names the others; then
-/// removes what is left of the one before.
-pub(super) fn take(candidate: &Path, active: &Path) -> Result<(), Error> {
-    fs::create_dir_all(active).map_err(Error::file(active))?;
-    let taken = names(candidate)?;
-    let (main, others): (Vec<_>, Vec<_>) = taken.iter().partition(|name| *name == MAIN_CF);
-    for name in others.into_iter().chain(main) {
-        fs::rename(candidate.join(name), active.join(name)).map_err(Error::file(active.join(name)))?;
-    }
-    for stale in names(active)?.difference(&taken) {
-        fs::remove_file(active.join(stale)).map_err(Error::file(active.join(stale)))?;
-    }
-    Ok(())
-}
-
-fn names(directory: &Path) -> Result<BTreeSet<OsString>, Error> {
-    let entries = fs::read_dir(directory).map_err(Error::file(directory))?;
-    entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(Error::file(directory))).collect()
-}
-
-/// The id of a group, from /etc/group.
-pub(super) fn group_id(group: &str) -> Option<u32> {
-    id_in("/etc/group", group)
-}
-
-/// The id of a user, from /etc/passwd.
-pub(super) fn user_id(user: &str) -> Option<u32> {
-    id_in("/etc/passwd", user)
-}
-
-fn id_in(file: &str, name: &str) -> Option<u32> {
-    let text = fs::read_to_string(file).ok()?;
-    let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
-    line.split(':').nth(2)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Duration;
 
+    use super::super::files::{names, take};
     use super::*;
 
     /// Mounts the way the kubelet makes them: `..data` leads to a directory, and every name into `..data`.

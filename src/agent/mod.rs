@@ -8,7 +8,9 @@
 mod children;
 mod config;
 pub mod contract;
+mod files;
 mod http;
+mod ids;
 mod log;
 mod mail_log;
 mod maps;

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::children::Children;
-use super::config::{self, Mounted};
+use super::config::Mounted;
 use super::contract::{AgentStatus, PORT, Refused};
 use super::http::{self, State};
 use super::log::{self, Log};
@@ -22,7 +22,7 @@ use super::metrics::Metrics;
 use super::places::Places;
 use super::retry::Retry;
 use super::tree::Ids;
-use super::{Error, outage, owners, parameters, postfix};
+use super::{Error, files, ids, outage, owners, parameters, postfix};
 use crate::postfix::QUEUE_DIRECTORY;
 
 #[cfg(test)]
@@ -80,13 +80,13 @@ struct Supervisor {
 
 impl Supervisor {
     fn new(places: Places, owner: Ids) -> Self {
-        let Places { maps, compiled_maps, config, .. } = places.clone();
+        let maps = Maps::new(&places);
         Self {
             places,
             owner,
             children: Children::default(),
-            maps: Maps::new(maps, compiled_maps, config),
-            postfix_group: config::group_id("postfix"),
+            maps,
+            postfix_group: ids::group_id("postfix"),
             state: watch::Sender::default(),
         }
     }
@@ -180,7 +180,7 @@ impl Supervisor {
             )?;
         }
         let complaint = self.own(mounted).await?;
-        config::take(&candidate, &self.places.config_directory)?;
+        files::take(&candidate, &self.places.config_directory)?;
         Ok(complaint)
     }
 
