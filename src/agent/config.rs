@@ -109,12 +109,51 @@ impl Mounted {
 
     /// Whether nothing but the accounts differs, which say nothing about whether the configuration is good.
     pub(super) fn differs_in_accounts_only(&self, other: &Self) -> bool {
-        let without_accounts = |mounted: &Self| {
-            let mut mounted = Self { maps: None, ..mounted.clone() };
-            mounted.files.remove(DOMAINS);
-            mounted
-        };
-        without_accounts(self) == without_accounts(other)
+        self.without_accounts() == other.without_accounts()
+    }
+
+    /// The same without what follows from accounts.
+    pub(super) fn without_accounts(&self) -> Self {
+        let mut mounted = Self { maps: None, ..self.clone() };
+        mounted.files.remove(DOMAINS);
+        mounted
+    }
+
+    /// The configuration that runs, with all else as it is mounted now, look-up files not yet compiled. An account at another
+    /// server comes along if that server is the same, and owners of mail if Postfix delivers as them.
+    pub(super) fn configured_as(&self, running: &Self) -> Self {
+        let is_same = |names: &[&str]| names.iter().all(|name| self.setting(name) == running.setting(name));
+        let mut files = running.files.clone();
+        if let (Some(kept), Some(text)) = (files.get_mut(DOMAINS), self.files.get(DOMAINS)) {
+            kept.clone_from(text);
+        }
+        if is_same(&["virtual_mailbox_base", "virtual_uid_maps", "virtual_gid_maps"]) {
+            files.remove(owners::FILE);
+            files.extend(
+                self.files.get_key_value(owners::FILE).map(|(name, text)| (name.clone(), text.clone())),
+            );
+        }
+        let with_database = if self.queries().eq(running.queries()) { self } else { running };
+        let with_relay_host = if is_same(&["relayhost"]) { self } else { running };
+        Self {
+            files,
+            account: with_database.account.clone(),
+            authority: with_database.authority.clone(),
+            certificate: self.certificate.clone(),
+            relay_account: with_relay_host.relay_account.clone(),
+            maps: None,
+            draining: self.draining,
+        }
+    }
+
+    /// The descriptions of look-ups in the database.
+    fn queries(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.files.iter().filter(|(name, _)| name.ends_with(SUFFIX))
+    }
+
+    /// A parameter of main.cf, as the operator writes it.
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.text(MAIN_CF).lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))
     }
 
     /// What of it can be used, and what is wrong with the rest: a certificate that is gone or can't be used gives way
@@ -182,8 +221,7 @@ impl Mounted {
 
     /// `virtual_mailbox_base`, which the operator writes as one absolute path.
     pub(super) fn mail_base(&self) -> PathBuf {
-        let base = self.text(MAIN_CF).lines().find_map(|line| line.strip_prefix("virtual_mailbox_base = "));
-        base.unwrap_or_default().trim().into()
+        self.setting("virtual_mailbox_base").unwrap_or_default().trim().into()
     }
 
     /// What has to be in the mail store with an owner of its own.
@@ -226,6 +264,37 @@ impl Mounted {
 /// A Secret that was made from a file often ends with the file's line end, which nobody means.
 fn without_line_end(text: &str) -> String {
     text.trim_end_matches(['\r', '\n']).to_owned()
+}
+
+#[cfg(test)]
+impl Mounted {
+    /// Files that are mounted, and nothing beside them.
+    pub(super) fn of(files: &[(&str, &str)]) -> Self {
+        Self {
+            files: files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
+            account: None,
+            authority: None,
+            certificate: Certificate::Absent,
+            relay_account: None,
+            maps: None,
+            draining: false,
+        }
+    }
+
+    pub(super) fn with_certificate(self, certificate: Certificate) -> Self {
+        Self { certificate, ..self }
+    }
+
+    /// Accounts at the database and at the relay host with this password.
+    pub(super) fn with_accounts(self, password: &str) -> Self {
+        let account = Some(("me".to_owned(), password.to_owned()));
+        Self { account: account.clone(), relay_account: account, ..self }
+    }
+
+    /// The same in a pod that is to leave.
+    pub(super) fn drained(self) -> Self {
+        Self { draining: true, ..self }
+    }
 }
 
 #[cfg(test)]

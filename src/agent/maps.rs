@@ -126,7 +126,9 @@ impl Maps {
         }
         age(&new).map_err(Error::file(&new))?;
         fs::rename(&new, target).map_err(Error::file(target))?;
-        let in_use = optional(read(&self.active))?.and_then(|main_cf| named(&main_cf));
+        // Where it can't be read, no set is known to be of no more use.
+        let Ok(main_cf) = optional(read(&self.active)) else { return Ok(()) };
+        let in_use = main_cf.as_deref().and_then(named);
         self.remove_all_but([Some(target), before, in_use.as_deref()]).map_err(Error::file(&self.compiled))
     }
 

@@ -8,6 +8,7 @@
 mod children;
 mod config;
 pub mod contract;
+mod course;
 mod files;
 mod http;
 mod ids;

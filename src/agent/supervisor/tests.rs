@@ -44,13 +44,13 @@ async fn what_postmap_refuses_is_told_of_the_configuration_that_is_mounted() {
     let root = tempfile::TempDir::new().unwrap();
     let supervisor = Supervisor::new(mounts(root.path(), "texthash"), (901, 901));
     let running = supervisor.mounted().await.unwrap();
-    supervisor.running(&running, [None, None]);
+    supervisor.running(&running);
     // There is no postmap(1) here, or one that does not know the type.
     mounts(root.path(), "cdb");
     let wanted = supervisor.files().unwrap().hash();
     let mut state = supervisor.state.subscribe();
     let told = tokio::select! {
-        never = supervisor.follow(Retry::default(), running.clone()) => match never {},
+        never = supervisor.follow(Course::new(running.clone())) => match never {},
         told = timeout(STOP_LIMIT, state.wait_for(|state| state.told.refused.is_some())) => {
             told.expect("it is told in time").unwrap().told.clone()
         }
@@ -67,7 +67,7 @@ async fn what_failed_for_a_reason_that_passes_is_tried_again() {
     fs::write(&blocked, "").unwrap();
     let places = Places { config_directory: blocked.join("postfix"), ..mounts(root.path(), "texthash") };
     let supervisor = Supervisor::new(places, (901, 901));
-    let running = supervisor.mounted().await.unwrap();
+    let running = supervisor.mounted().await.unwrap().with_maps(None);
     let mut state = supervisor.state.subscribe();
     let mut refused = async || {
         let told = timeout(STOP_LIMIT, state.wait_for(|state| state.told.refused.is_some())).await;
@@ -76,7 +76,7 @@ async fn what_failed_for_a_reason_that_passes_is_tried_again() {
         error
     };
     tokio::select! {
-        never = supervisor.follow(Retry::default(), running) => match never {},
+        never = supervisor.follow(Course::new(running)) => match never {},
         () = async {
             for _ in 0..2 {
                 let error = refused().await;
