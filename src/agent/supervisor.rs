@@ -7,6 +7,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -281,8 +282,11 @@ impl Supervisor {
 
     /// Has Postfix forget what it could not look up while the database was away, and try what it put off.
     async fn reload_after_outages(&self, told: Arc<Notify>) -> Infallible {
+        let mut rest = None;
         loop {
-            told.notified().await;
+            if rest.is_none() {
+                told.notified().await;
+            }
             outage::end(&self.places.config_directory).await;
             match postfix::reload(&self.children, &self.places.config_directory).await {
                 Ok(()) => {
@@ -291,7 +295,9 @@ impl Supervisor {
                 }
                 Err(error) => tracing::error!(%error, "Postfix not reloaded after an outage of the database"),
             }
-            tokio::time::sleep(outage::REST).await;
+            let rested = outage::rest(rest);
+            tokio::time::sleep(rested).await;
+            rest = told.notified().now_or_never().map(|()| rested);
         }
     }
 
