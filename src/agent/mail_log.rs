@@ -128,7 +128,7 @@ fn smtpd_refusal(words: &str) -> Option<Rejection> {
 }
 
 /// `reject: header Subject: x from host[10.0.0.9]; from=<...> to=<...> proto=ESMTP helo=<z>: 5.7.1 <...`, where what the sender
-/// wrote comes before the answer of header_checks(5), or what a Milter answered.
+/// wrote comes before the answer of `header_checks(5)`, or what a Milter answered.
 fn cleanup_refusal(words: &str) -> Option<Rejection> {
     let Some(words) = words.strip_prefix("reject: ") else { return milter_refusal(words) };
     Some(of_milter_or_content(words.rsplit_once(": ").map_or("", |(_, answer)| answer)))

@@ -106,22 +106,17 @@ impl Supervisor {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("signals"))?;
         let metrics = Metrics::default();
         let pages = tokio::spawn(http::serve(LISTEN, SMTP, self.state.subscribe(), metrics.clone()));
-        let seen = tokio::select! {
-            seen = self.first_mounted() => seen?,
+        let course = tokio::select! {
+            begun = self.begin() => begun?,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
-        let wanted = seen.clone().with_maps(None);
-        let (mounted, secrets) = seen.usable(None);
-        let store = self.prepare(&mounted, None).await?;
-        let mut course = Course::new(mounted.clone());
-        course.done(Candidate::wanted(seen), mounted, Complaints { secrets, store }, now());
         // Postfix's check has made the directory.
         let socket = log::socket(Path::new(QUEUE_DIRECTORY));
         let log = Log::receive(&socket, metrics).map_err(Error::file(&socket))?;
         let mut child = postfix::start(&self.children, &self.places.config_directory)?;
         self.running(course.running());
-        self.tell(course.told(&wanted));
+        self.tell(course.told(course.running()));
         tokio::select! {
             status = child.wait() => {
                 let status = status.map_err(Error::system("waiting for Postfix"))?;
@@ -163,6 +158,43 @@ impl Supervisor {
         }
     }
 
+    /// Puts in place what is mounted or, where that is refused, what this pod ran with before its container was started again:
+    /// what is mounted is then tried once more, and told, as any change is.
+    async fn begin(&self) -> Result<Course, Error> {
+        let begun = async { self.begin_with(Candidate::wanted(self.first_mounted().await?)).await };
+        let error = match begun.await {
+            Err(error @ Error::Refused(_)) => error,
+            result => return result,
+        };
+        let Ok(mounted) = self.mounted_before().await else { return Err(error) };
+        tracing::error!(%error, "what is mounted is not taken, beginning with what ran before");
+        self.begin_with(Candidate { mounted, is_wanted: false }).await.map_err(|before| {
+            tracing::error!(error = %before, "what ran before can't be taken either");
+            error
+        })
+    }
+
+    async fn begin_with(&self, candidate: Candidate) -> Result<Course, Error> {
+        let (mounted, secrets) = candidate.mounted.usable(None);
+        let store = self.prepare(&mounted, None).await?;
+        let mut course = Course::new(mounted.clone());
+        course.done(candidate, mounted, Complaints { secrets, store }, now());
+        Ok(course)
+    }
+
+    /// The configuration that was taken last, with all else as it is mounted now.
+    async fn mounted_before(&self) -> Result<Mounted, Error> {
+        let before = Mounted::read(&self.kept(), &self.places.credentials)?;
+        let files = self.files()?.configured_as(&before);
+        let maps = self.compiled(&files).await?;
+        Ok(files.with_maps(maps))
+    }
+
+    /// Where the files that were taken last are kept as they were mounted: as long as the pod.
+    fn kept(&self) -> PathBuf {
+        self.places.config_directory.with_extension("taken")
+    }
+
     /// The first configuration whose look-up files are all there.
     async fn first_mounted(&self) -> Result<Mounted, Error> {
         let mut is_told = false;
@@ -193,9 +225,13 @@ impl Supervisor {
         }
         let complaint = self.own(mounted).await?;
         files::take(&candidate, &self.places.config_directory)?;
+        if let Err(error) = mounted.keep(&self.kept()) {
+            tracing::warn!(%error, "the configuration is not kept for another start of the container");
+        }
         Ok(complaint)
     }
 
+    /// Tells what Postfix runs with.
     fn running(&self, mounted: &Mounted) {
         let hash = mounted.hash();
         tracing::info!(hash, "configuration taken");

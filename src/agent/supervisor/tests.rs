@@ -87,3 +87,24 @@ async fn what_failed_for_a_reason_that_passes_is_tried_again() {
         } => {}
     }
 }
+
+/// The container is started again while a configuration is refused: a bad type of look-up files, say.
+#[tokio::test]
+async fn what_was_taken_last_outlives_the_container_and_all_else_is_as_it_is_mounted_now() {
+    let root = tempfile::TempDir::new().unwrap();
+    let places = mounts(root.path(), "texthash");
+    let supervisor = Supervisor::new(places.clone(), (901, 901));
+    assert!(supervisor.mounted_before().await.is_err(), "in a new pod nothing ran before");
+    let running = supervisor.mounted().await.unwrap();
+    running.keep(&supervisor.kept()).unwrap();
+    running.keep(&supervisor.kept()).unwrap();
+
+    mounts(root.path(), "cdb");
+    let pod = root.path().join("pod");
+    fs::create_dir(&pod).unwrap();
+    fs::write(pod.join("drain"), "true").unwrap();
+    let again = Supervisor::new(Places { pod, ..places }, (901, 901));
+    let before = again.mounted_before().await.unwrap();
+    assert_eq!((before.hash(), before.maps()), (running.hash(), running.maps()));
+    assert!(before.is_draining());
+}
