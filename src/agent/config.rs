@@ -1,25 +1,23 @@
 //! The configuration: read from the mounts, joined with the credentials, written so that Postfix takes it at once.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use super::Error;
 use super::contract::DRAIN_FILE;
+use super::files::{current, empty, optional, read, write};
 use super::log;
 use super::tls::Certificate;
 use crate::api::mail_server::LookupTables;
 use crate::postfix::queries::{AUTHORITY_FILE, CredentialError, SUFFIX, credential_lines};
-use crate::postfix::relay_host::{PASSWORD_FILE, password_table};
+use crate::postfix::relay_host::{PASSWORD_FILE, password_table, without_account};
 use crate::postfix::tls::{CHAIN_FILE, without_certificate};
 use crate::postfix::{self, DOMAINS, MAIN_CF, MASTER_CF, MailOwner, maps, owners};
 
-/// Postfix waits until a file is older than a second before it trusts it; ours are complete when they get their name.
-pub(super) const AGE: Duration = Duration::from_mins(1);
+#[cfg(test)]
+mod tests;
 
 /// A configuration as it is mounted.
 #[derive(Clone, Eq, PartialEq)]
@@ -114,16 +112,55 @@ impl Mounted {
 
     /// Whether nothing but the accounts differs, which say nothing about whether the configuration is good.
     pub(super) fn differs_in_accounts_only(&self, other: &Self) -> bool {
-        let without_accounts = |mounted: &Self| {
-            let mut mounted = Self { maps: None, ..mounted.clone() };
-            mounted.files.remove(DOMAINS);
-            mounted
-        };
-        without_accounts(self) == without_accounts(other)
+        self.without_accounts() == other.without_accounts()
+    }
+
+    /// The same without what follows from accounts.
+    pub(super) fn without_accounts(&self) -> Self {
+        let mut mounted = Self { maps: None, ..self.clone() };
+        mounted.files.remove(DOMAINS);
+        mounted
+    }
+
+    /// The configuration that runs, with all else as it is mounted now, look-up files not yet compiled. An account at another
+    /// server comes along if that server is the same, and owners of mail if Postfix delivers as them.
+    pub(super) fn configured_as(&self, running: &Self) -> Self {
+        let is_same = |names: &[&str]| names.iter().all(|name| self.setting(name) == running.setting(name));
+        let mut files = running.files.clone();
+        if let (Some(kept), Some(text)) = (files.get_mut(DOMAINS), self.files.get(DOMAINS)) {
+            kept.clone_from(text);
+        }
+        if is_same(&["virtual_mailbox_base", "virtual_uid_maps", "virtual_gid_maps"]) {
+            files.remove(owners::FILE);
+            files.extend(
+                self.files.get_key_value(owners::FILE).map(|(name, text)| (name.clone(), text.clone())),
+            );
+        }
+        let with_database = if self.queries().eq(running.queries()) { self } else { running };
+        let with_relay_host = if is_same(&["relayhost"]) { self } else { running };
+        Self {
+            files,
+            account: with_database.account.clone(),
+            authority: with_database.authority.clone(),
+            certificate: self.certificate.clone(),
+            relay_account: with_relay_host.relay_account.clone(),
+            maps: None,
+            draining: self.draining,
+        }
+    }
+
+    /// The descriptions of look-ups in the database.
+    fn queries(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.files.iter().filter(|(name, _)| name.ends_with(SUFFIX))
+    }
+
+    /// A parameter of main.cf, as the operator writes it.
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.text(MAIN_CF).lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))
     }
 
     /// What of it can be used, and what is wrong with the rest: a certificate that is gone or can't be used gives way
-    /// to the one before, and mail for a relay host whose account can't be used waits.
+    /// to the one before, so does an account at the same database, and mail for a relay host whose account can't be used waits.
     pub(super) fn usable(&self, before: Option<&Self>) -> (Self, Option<String>) {
         let mut usable = self.clone();
         let mut complaints = Vec::new();
@@ -132,6 +169,13 @@ impl Mounted {
         }
         if !matches!(self.certificate, Certificate::Usable(_)) {
             usable.certificate = before.map_or(Certificate::Absent, |before| before.certificate.clone());
+        }
+        if let (Some((username, password)), Some(before)) = (&self.account, before)
+            && let Err((key, error)) = credential_lines(username, password)
+            && self.queries().eq(before.queries())
+        {
+            complaints.push(Error::Credential { key, error }.to_string());
+            usable.account.clone_from(&before.account);
         }
         if let Err((key, error)) = self.password_table() {
             complaints.push(format!("the {key} of the Secret with the account at the relay host {error}"));
@@ -152,6 +196,10 @@ impl Mounted {
         let text = match self.certificate {
             Certificate::Usable(_) => self.text(MAIN_CF).to_owned(),
             _ => without_certificate(self.text(MAIN_CF)),
+        };
+        let text = match self.password_table() {
+            Ok(Some(_)) => text,
+            _ => without_account(&text),
         };
         let maps = self.maps.iter();
         let maps = maps.map(|directory| format!("{} = {}\n", maps::DIRECTORY_PARAMETER, directory.display()));
@@ -183,8 +231,7 @@ impl Mounted {
 
     /// `virtual_mailbox_base`, which the operator writes as one absolute path.
     pub(super) fn mail_base(&self) -> PathBuf {
-        let base = self.text(MAIN_CF).lines().find_map(|line| line.strip_prefix("virtual_mailbox_base = "));
-        base.unwrap_or_default().trim().into()
+        self.setting("virtual_mailbox_base").unwrap_or_default().trim().into()
     }
 
     /// What has to be in the mail store with an owner of its own.
@@ -222,271 +269,24 @@ impl Mounted {
         }
         Ok(())
     }
-}
 
-/// The directory that the kubelet's `..data` leads to now: what is in it belongs together, also while it is exchanged.
-pub(super) fn current(mount: &Path) -> Result<PathBuf, Error> {
-    let data = mount.join("..data");
-    if data.exists() { data.canonicalize().map_err(Error::file(data)) } else { Ok(mount.to_owned()) }
-}
-
-pub(super) fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(Error::file(path))
-}
-
-pub(super) fn optional(text: Result<String, Error>) -> Result<Option<String>, Error> {
-    match text {
-        Err(Error::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
+    /// Writes the files alone, as they are mounted, into a directory that [`Self::read`] takes like a mount. They hold no
+    /// credentials.
+    pub(super) fn keep(&self, directory: &Path) -> Result<(), Error> {
+        let new = directory.with_extension("new");
+        empty(&new).map_err(Error::file(&new))?;
+        for (name, text) in &self.files {
+            let path = new.join(name);
+            write(&path, text, 0o444, None).map_err(Error::file(&path))?;
+        }
+        if directory.exists() {
+            fs::remove_dir_all(directory).map_err(Error::file(directory))?;
+        }
+        fs::rename(&new, directory).map_err(Error::file(directory))
     }
 }
 
 /// A Secret that was made from a file often ends with the file's line end, which nobody means.
 fn without_line_end(text: &str) -> String {
     text.trim_end_matches(['\r', '\n']).to_owned()
-}
-
-pub(super) fn empty(directory: &Path) -> io::Result<()> {
-    if directory.exists() {
-        fs::remove_dir_all(directory)?;
-    }
-    fs::create_dir_all(directory)?;
-    fs::set_permissions(directory, Permissions::from_mode(0o755))
-}
-
-fn write(path: &Path, text: &str, mode: u32, group: Option<u32>) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.set_permissions(Permissions::from_mode(mode))?;
-    if group.is_some() {
-        chown(path, None, group)?;
-    }
-    file.write_all(text.as_bytes())?;
-    file.set_modified(SystemTime::now() - AGE)
-}
-
-/// Moves a checked configuration into the directory that Postfix runs with, main.cf last, as it names the others; then
-/// removes what is left of the one before.
-pub(super) fn take(candidate: &Path, active: &Path) -> Result<(), Error> {
-    fs::create_dir_all(active).map_err(Error::file(active))?;
-    let taken = names(candidate)?;
-    let (main, others): (Vec<_>, Vec<_>) = taken.iter().partition(|name| *name == MAIN_CF);
-    for name in others.into_iter().chain(main) {
-        fs::rename(candidate.join(name), active.join(name)).map_err(Error::file(active.join(name)))?;
-    }
-    for stale in names(active)?.difference(&taken) {
-        fs::remove_file(active.join(stale)).map_err(Error::file(active.join(stale)))?;
-    }
-    Ok(())
-}
-
-fn names(directory: &Path) -> Result<BTreeSet<OsString>, Error> {
-    let entries = fs::read_dir(directory).map_err(Error::file(directory))?;
-    entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(Error::file(directory))).collect()
-}
-
-/// The id of a group, from /etc/group.
-pub(super) fn group_id(group: &str) -> Option<u32> {
-    id_in("/etc/group", group)
-}
-
-/// The id of a user, from /etc/passwd.
-pub(super) fn user_id(user: &str) -> Option<u32> {
-    id_in("/etc/passwd", user)
-}
-
-fn id_in(file: &str, name: &str) -> Option<u32> {
-    let text = fs::read_to_string(file).ok()?;
-    let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
-    line.split(':').nth(2)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    /// Mounts the way the kubelet makes them: `..data` leads to a directory, and every name into `..data`.
-    struct Mounts(tempfile::TempDir);
-
-    impl Mounts {
-        fn new(password: &str) -> Self {
-            let mounts = Self(tempfile::TempDir::new().unwrap());
-            for directory in ["config", "credentials"] {
-                fs::create_dir(mounts.path(directory)).unwrap();
-            }
-            mounts.project(
-                "config",
-                "1",
-                &[
-                    ("main.cf", "myhostname = a.example.org\n"),
-                    ("master.cf", "smtp inet n - n - - smtpd\n"),
-                    ("alias_maps.cf", "query = SELECT 1\n"),
-                ],
-            );
-            mounts.project("credentials", "1", &[("username", "postfixserver\n"), ("password", password)]);
-            mounts
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.0.path().join(name)
-        }
-
-        /// Exchanges the content of a mount.
-        fn project(&self, mount: &str, version: &str, files: &[(&str, &str)]) {
-            let (mount, version) = (self.path(mount), format!("..{version}"));
-            fs::create_dir(mount.join(&version)).unwrap();
-            for (name, content) in files {
-                fs::write(mount.join(&version).join(name), content).unwrap();
-                if !mount.join(name).is_symlink() {
-                    symlink(format!("..data/{name}"), mount.join(name)).unwrap();
-                }
-            }
-            symlink(version, mount.join("..data_tmp")).unwrap();
-            fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
-        }
-
-        fn read(&self) -> Result<Mounted, Error> {
-            Mounted::read(&self.path("config"), &self.path("credentials"))
-        }
-
-        fn write(&self) -> Result<PathBuf, Error> {
-            let candidate = self.path("candidate");
-            self.read()?.write(&candidate, None)?;
-            Ok(candidate)
-        }
-    }
-
-    fn text(directory: &Path, name: &str) -> String {
-        fs::read_to_string(directory.join(name)).unwrap()
-    }
-
-    /// main.cf as the agent completes it.
-    fn logged(main: &str) -> String {
-        format!("{main}postlog_service_name = vmail-agent\n")
-    }
-
-    #[test]
-    fn credentials_stand_in_the_look_up_files_only() {
-        let mounts = Mounts::new("p $#\"'ß=x");
-        let candidate = mounts.write().unwrap();
-        assert_eq!(
-            text(&candidate, "alias_maps.cf"),
-            "query = SELECT 1\nuser = postfixserver\npassword = p $#\"'ß=x\n"
-        );
-        assert_eq!(text(&candidate, "main.cf"), logged("myhostname = a.example.org\n"));
-        let mode = |name: &str| fs::metadata(candidate.join(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode("alias_maps.cf"), mode("main.cf"), mode("")), (0o440, 0o444, 0o755));
-    }
-
-    #[test]
-    fn postfix_need_not_wait_for_the_files_to_age() {
-        let mounts = Mounts::new("x");
-        let candidate = mounts.write().unwrap();
-        for name in names(&candidate).unwrap() {
-            let modified = fs::metadata(candidate.join(name)).unwrap().modified().unwrap();
-            assert!(modified.elapsed().unwrap() > Duration::from_secs(2));
-        }
-    }
-
-    #[test]
-    fn credentials_that_a_look_up_file_would_change_are_refused() {
-        for password in ["", "\n", " hunter2", "hunter2 ", "two\nhunter2", "hunter2\rx"] {
-            let refused = Mounts::new(password).write();
-            assert!(matches!(refused, Err(Error::Credential { key: "password", .. })), "{password:?}");
-            assert!(!refused.unwrap_err().to_string().contains("hunter2"));
-        }
-    }
-
-    #[test]
-    fn the_authoritys_certificate_comes_along() {
-        let mounts = Mounts::new("x");
-        let before = mounts.read().unwrap();
-        mounts.project(
-            "credentials",
-            "2",
-            &[("username", "postfixserver"), ("password", "x"), ("ca.crt", "PEM")],
-        );
-        assert!(mounts.read().unwrap() != before);
-        assert_eq!(text(&mounts.write().unwrap(), "ca.crt"), "PEM");
-    }
-
-    #[test]
-    fn a_changed_file_or_credential_is_a_change_and_a_new_projection_alone_is_none() {
-        let mounts = Mounts::new("x");
-        let before = mounts.read().unwrap();
-        mounts.project("credentials", "2", &[("username", "postfixserver"), ("password", "x")]);
-        assert!(mounts.read().unwrap() == before);
-        mounts.project("credentials", "3", &[("username", "postfixserver"), ("password", "y")]);
-        assert!(mounts.read().unwrap() != before);
-        assert_eq!(
-            mounts.read().unwrap().hash(),
-            before.hash(),
-            "a password is no part of the operator's hash"
-        );
-    }
-
-    #[test]
-    fn the_account_at_the_relay_host_is_for_postfix_alone_and_a_bad_one_stops_nothing() {
-        let mounts = Mounts::new("x");
-        let main = "relayhost = [smtp.example.net]:587\n";
-        mounts.project("config", "2", &[("main.cf", main), ("master.cf", "")]);
-        fs::create_dir(mounts.path("relay")).unwrap();
-        mounts.project("relay", "1", &[("username", "me\n"), ("password", "hunter2\n")]);
-        let read =
-            || mounts.read().unwrap().with_secrets(&mounts.path("tls"), &mounts.path("relay")).unwrap();
-        let candidate = mounts.path("candidate");
-        let (usable, complaint) = read().usable(None);
-        assert_eq!(complaint, None);
-        usable.write(&candidate, None).unwrap();
-        assert_eq!(text(&candidate, PASSWORD_FILE), "[smtp.example.net]:587 me:hunter2\n");
-        let mode = fs::metadata(candidate.join(PASSWORD_FILE)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o440);
-
-        mounts.project("relay", "2", &[("username", "me:too"), ("password", "hunter2")]);
-        let (usable, complaint) = read().usable(None);
-        assert!(complaint.is_some_and(|told| told.contains("username") && !told.contains("hunter2")));
-        usable.write(&candidate, None).unwrap();
-        assert!(!candidate.join(PASSWORD_FILE).exists());
-    }
-
-    #[test]
-    fn without_a_usable_certificate_the_one_before_stays_or_tls_is_not_offered() {
-        let mounts = Mounts::new("x");
-        let main = "smtpd_tls_security_level = may\nsmtpd_tls_chain_files = $config_directory/tls.pem\n";
-        mounts.project("config", "2", &[("main.cf", main), ("master.cf", "")]);
-        let with = |certificate| Mounted { certificate, ..mounts.read().unwrap() };
-        let written = |mounted: &Mounted| {
-            mounted.write(&mounts.path("candidate"), None).unwrap();
-            text(&mounts.path("candidate"), MAIN_CF)
-        };
-        let running = with(Certificate::Usable("PEM".to_owned()));
-        assert_eq!(written(&running), logged(main));
-        for (certificate, told) in [(Certificate::Absent, false), (Certificate::Unusable("no PEM"), true)] {
-            let (first, complaint) = with(certificate.clone()).usable(None);
-            assert_eq!((written(&first), complaint.is_some()), (logged(""), told));
-            let (later, _) = with(certificate).usable(Some(&running));
-            assert_eq!(written(&later), logged(main));
-            assert_eq!(text(&mounts.path("candidate"), CHAIN_FILE), "PEM");
-        }
-    }
-
-    #[test]
-    fn a_mount_without_main_cf_is_an_error_that_names_it() {
-        let mounts = Mounts::new("x");
-        mounts.project("config", "2", &[("master.cf", "")]);
-        assert!(mounts.read().err().unwrap().to_string().contains("main.cf"));
-    }
-
-    #[test]
-    fn a_taken_configuration_replaces_the_one_before() {
-        let mounts = Mounts::new("x");
-        let active = mounts.path("active");
-        take(&mounts.write().unwrap(), &active).unwrap();
-        assert!(active.join("alias_maps.cf").exists());
-        mounts.project("config", "2", &[("main.cf", "myhostname = b.example.org\n"), ("master.cf", "")]);
-        take(&mounts.write().unwrap(), &active).unwrap();
-        assert_eq!(text(&active, "main.cf"), logged("myhostname = b.example.org\n"));
-        assert!(!active.join("alias_maps.cf").exists());
-    }
 }

@@ -12,7 +12,7 @@ pub(super) enum Event {
     Received,
     /// A recipient of a message was dealt with.
     Handled(Outcome),
-    /// A client was refused.
+    /// A client, a recipient or a message was refused.
     Rejected(Rejection),
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
     Expired,
 }
 
-/// Why smtpd(8) refused.
+/// Why smtpd(8) refused, in words of its own, of cleanup(8) or of a Milter.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Rejection {
     /// The domain is not ours and the client is no trusted one.
@@ -40,7 +40,7 @@ pub(super) enum Rejection {
     MailboxDisabled,
     /// The message is larger than `message_size_limit`.
     TooLarge,
-    /// For now: a look-up failed, the queue is full, there are too many clients.
+    /// For now: a look-up failed, the queue is full, there are too many clients, a Milter is away.
     Temporary,
     /// Anything else.
     Other,
@@ -70,6 +70,16 @@ impl Rejection {
     }
 }
 
+/// What comes before ` limit exceeded: ` where smtpd(8) tells of a client that it puts off.
+const CLIENT_LIMITS: [&str; 6] = [
+    "Connection concurrency",
+    "Connection rate",
+    "Message delivery request rate",
+    "Recipient address rate",
+    "New TLS session rate",
+    "AUTH command rate",
+];
+
 /// What a line tells of, if it is one of these.
 pub(super) fn event(line: &str) -> Option<Event> {
     let (head, message) = line.split_once("]: ")?;
@@ -78,20 +88,60 @@ pub(super) fn event(line: &str) -> Option<Event> {
         return Some(Event::Connected);
     }
     let (id, words) = message.split_once(": ")?;
-    if !id.bytes().all(|c| c.is_ascii_alphanumeric()) {
+    if id == "warning" {
+        return over_limit(program, words.trim_end()).map(Event::Rejected);
+    }
+    if !is_queue_id(id) {
         return None;
     }
     match program {
-        "smtpd" => words.strip_prefix("reject: ").and_then(refusal).map(Event::Rejected),
-        "cleanup" => words.starts_with("message-id=").then_some(Event::Received),
+        "smtpd" => smtpd_refusal(words).map(Event::Rejected),
+        "cleanup" if words.starts_with("message-id=") => Some(Event::Received),
+        "cleanup" => cleanup_refusal(words.trim_end()).map(Event::Rejected),
         "qmgr" => has_expired(words).then_some(Event::Handled(Outcome::Expired)),
         _ => delivery(words).map(Event::Handled),
     }
 }
 
-/// `RCPT from host[10.0.0.9]: 554 5.7.1 <...`
-fn refusal(words: &str) -> Option<Rejection> {
+/// A message's, or `NOQUEUE`.
+fn is_queue_id(id: &str) -> bool {
+    id.bytes().all(|c| c.is_ascii_alphanumeric())
+}
+
+/// `3F2504E04F89: queue file size limit exceeded`, or `Connection rate limit exceeded: 11 from host[10.0.0.9] for service
+/// smtp`: the answer to the client is not logged.
+fn over_limit(program: &str, words: &str) -> Option<Rejection> {
+    if !["smtpd", "cleanup"].contains(&program) {
+        return None;
+    }
+    if words.strip_suffix(": queue file size limit exceeded").is_some_and(is_queue_id) {
+        return Some(Rejection::TooLarge);
+    }
+    let (limit, _) = words.split_once(" limit exceeded: ")?;
+    CLIENT_LIMITS.contains(&limit).then_some(Rejection::Temporary)
+}
+
+/// `reject: RCPT from host[10.0.0.9]: 554 5.7.1 <...`, or what a Milter answered.
+fn smtpd_refusal(words: &str) -> Option<Rejection> {
+    let Some(words) = words.strip_prefix("reject: ") else { return milter_refusal(words) };
     words.split_once("]: ").map(|(_, answer)| rejection(answer))
+}
+
+/// `reject: header Subject: x from host[10.0.0.9]; from=<...> to=<...> proto=ESMTP helo=<z>: 5.7.1 <...`, where what the sender
+/// wrote comes before the answer of `header_checks(5)`, or what a Milter answered.
+fn cleanup_refusal(words: &str) -> Option<Rejection> {
+    let Some(words) = words.strip_prefix("reject: ") else { return milter_refusal(words) };
+    Some(of_milter_or_content(words.rsplit_once(": ").map_or("", |(_, answer)| answer)))
+}
+
+/// `milter-reject: END-OF-MESSAGE from host[10.0.0.9]: 5.7.1 <...`; smtpd(8) writes the code of SMTP before that.
+fn milter_refusal(words: &str) -> Option<Rejection> {
+    let (_, answer) = words.strip_prefix("milter-reject: ")?.split_once("]: ")?;
+    Some(of_milter_or_content(answer))
+}
+
+fn of_milter_or_content(answer: &str) -> Rejection {
+    if answer.starts_with('4') { Rejection::Temporary } else { Rejection::Other }
 }
 
 /// `from=<...>, status=expired, returned to sender`
@@ -207,6 +257,63 @@ mod tests {
     }
 
     #[test]
+    fn refusals_that_are_not_smtpds_own_are_counted_too() {
+        let after = "from=<a@x.org> to=<b@y.org> proto=ESMTP helo=<4.z>";
+        for (program, line, reason) in [
+            ("smtpd", "warning: 3F25: queue file size limit exceeded".to_owned(), Rejection::TooLarge),
+            ("smtpd", "warning: NOQUEUE: queue file size limit exceeded".to_owned(), Rejection::TooLarge),
+            ("cleanup", "warning: 3F25: queue file size limit exceeded".to_owned(), Rejection::TooLarge),
+            (
+                "smtpd",
+                format!(
+                    "NOQUEUE: milter-reject: RCPT from x[10.0.0.9]: 451 4.7.1 Service unavailable; {after}"
+                ),
+                Rejection::Temporary,
+            ),
+            (
+                "smtpd",
+                format!("3F25: milter-reject: RCPT from x[10.0.0.9]: 550 5.7.1 User unknown; {after}"),
+                Rejection::Other,
+            ),
+            (
+                "cleanup",
+                format!("3F25: milter-reject: END-OF-MESSAGE from x[10.0.0.9]: 5.7.1 Spam; {after}"),
+                Rejection::Other,
+            ),
+            (
+                "cleanup",
+                format!("3F25: milter-reject: END-OF-MESSAGE from x[10.0.0.9]: 4.7.1 Try again; {after}"),
+                Rejection::Temporary,
+            ),
+            (
+                "cleanup",
+                format!("3F25: reject: header Subject: 4.7.1: x from y[10.0.0.9]; {after}: 5.7.1 no"),
+                Rejection::Other,
+            ),
+            (
+                "cleanup",
+                format!("3F25: reject: body x from y[10.0.0.9]; {after}: 4.7.1 later"),
+                Rejection::Temporary,
+            ),
+        ] {
+            assert_eq!(told(program, &line), Some(Event::Rejected(reason)), "{line}");
+        }
+        for limit in CLIENT_LIMITS {
+            let line = format!("warning: {limit} limit exceeded: 51 from x[10.0.0.9] for service smtp");
+            assert_eq!(told("smtpd", &line), Some(Event::Rejected(Rejection::Temporary)), "{line}");
+        }
+        assert_eq!(
+            told("cleanup", &format!("3F25: warning: header Subject: x from y[1]; {after}: no")),
+            None
+        );
+        assert_eq!(
+            told("cleanup", &format!("3F25: milter-hold: END-OF-MESSAGE from x[1]: no; {after}")),
+            None
+        );
+        assert_eq!(told("virtual", "warning: 3F25: queue file size limit exceeded"), None);
+    }
+
+    #[test]
     fn messages_and_clients_are_counted_once() {
         assert_eq!(told("smtpd", "connect from unknown[10.0.0.9]"), Some(Event::Connected));
         assert_eq!(told("smtpd", "disconnect from unknown[10.0.0.9] quit=1 commands=1"), None);
@@ -225,6 +332,11 @@ mod tests {
         for (program, line) in [
             ("smtpd", "warning: non-SMTP command from unknown[10.0.0.9]: postfix/smtpd[1]: connect from x"),
             ("smtpd", "warning: non-SMTP command from unknown[10.0.0.9]: GET x: reject: y[1]: 554 z"),
+            ("smtpd", "warning: non-SMTP command from unknown[10.0.0.9]: x: queue file size limit exceeded"),
+            (
+                "smtpd",
+                "warning: non-SMTP command from unknown[10.0.0.9]: Connection rate limit exceeded: 1 from x",
+            ),
             ("qmgr", "3F25: from=<\"x, status=expired\"@evil.org>, size=321, nrcpt=1 (queue active)"),
             ("qmgr", "3F25: from=<\"x>, status=expired,\"@evil.org>, size=321, nrcpt=1 (queue active)"),
         ] {

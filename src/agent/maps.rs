@@ -1,7 +1,8 @@
 //! Look-up files: taken from the mount as a whole or not at all, and compiled by postmap(1) into a directory of their own.
 //!
-//! main.cf names that directory, so a process that starts while they change has all of its tables from one set. Two sets
-//! are kept: the daemons from before a reload still have the one before open.
+//! main.cf names that directory, so a process that starts while they change has all of its tables from one set. The set
+//! before is kept, which the daemons from before a reload still have open, and the one that Postfix's main.cf names,
+//! however many were compiled since: a changed configuration may be refused for a long time.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -15,10 +16,12 @@ use tokio::sync::Mutex;
 
 use super::Error;
 use super::children::Children;
-use super::config::{AGE, current, empty, optional, read};
+use super::files::{AGE, current, empty, optional, read};
+use super::places::Places;
 use super::retry::Retry;
 use crate::api::mail_server::LookupTables;
-use crate::postfix::maps::Map;
+use crate::postfix::MAIN_CF;
+use crate::postfix::maps::{DIRECTORY_PARAMETER, Map};
 use crate::postfix::shards::{Files, MANIFEST_FILE, Manifest, from_mounted_name};
 
 /// Where the files are mounted and where they are compiled to.
@@ -29,6 +32,8 @@ pub(super) struct Maps {
     compiled: PathBuf,
     /// A directory with a main.cf, which postmap(1) can't do without.
     config: PathBuf,
+    /// Postfix's main.cf.
+    active: PathBuf,
     /// The program postmap(1).
     postmap: PathBuf,
     last: Mutex<Last>,
@@ -55,8 +60,17 @@ impl Last {
 }
 
 impl Maps {
-    pub(super) fn new(mount: PathBuf, compiled: PathBuf, config: PathBuf) -> Self {
-        Self { mount, compiled, config, postmap: "postmap".into(), last: Mutex::default() }
+    /// Compiles what is mounted in `places`.
+    pub(super) fn new(places: &Places) -> Self {
+        let Places { maps, compiled_maps, config, config_directory, .. } = places.clone();
+        Self {
+            mount: maps,
+            compiled: compiled_maps,
+            config,
+            active: config_directory.join(MAIN_CF),
+            postmap: "postmap".into(),
+            last: Mutex::default(),
+        }
     }
 
     /// The directory with the compiled tables of the last complete set.
@@ -112,7 +126,10 @@ impl Maps {
         }
         age(&new).map_err(Error::file(&new))?;
         fs::rename(&new, target).map_err(Error::file(target))?;
-        self.remove_all_but([Some(target), before]).map_err(Error::file(&self.compiled))
+        // Where it can't be read, no set is known to be of no more use.
+        let Ok(main_cf) = optional(read(&self.active)) else { return Ok(()) };
+        let in_use = main_cf.as_deref().and_then(named);
+        self.remove_all_but([Some(target), before, in_use.as_deref()]).map_err(Error::file(&self.compiled))
     }
 
     async fn compile_one(
@@ -138,7 +155,7 @@ impl Maps {
         }
     }
 
-    fn remove_all_but(&self, kept: [Option<&Path>; 2]) -> io::Result<()> {
+    fn remove_all_but(&self, kept: [Option<&Path>; 3]) -> io::Result<()> {
         for entry in fs::read_dir(&self.compiled)? {
             let path = entry?.path();
             if !kept.contains(&Some(path.as_path())) {
@@ -166,6 +183,12 @@ fn assembled(mount: &Path) -> Result<Option<(String, Sources)>, Error> {
         }
     }
     Ok(manifest.assemble(&slots).ok().map(|sources| (manifest.hash(), sources)))
+}
+
+/// The set that a main.cf names.
+fn named(main_cf: &str) -> Option<PathBuf> {
+    let parameter = |line: &str| Some(line.strip_prefix(DIRECTORY_PARAMETER)?.strip_prefix(" = ")?.into());
+    main_cf.lines().find_map(parameter)
 }
 
 fn is_of_type(directory: &Path, type_: LookupTables) -> bool {
@@ -219,7 +242,13 @@ mod tests {
         }
 
         fn maps(&self) -> Maps {
-            Maps::new(self.path("mounted"), self.path("compiled"), self.path("config"))
+            Maps::new(&Places {
+                config: self.path("config"),
+                maps: self.path("mounted"),
+                compiled_maps: self.path("compiled"),
+                config_directory: self.path("postfix"),
+                ..Places::default()
+            })
         }
 
         /// Projects a set as the kubelet does; `whole`: with all of its shards.
@@ -299,6 +328,30 @@ mod tests {
             directories.push(maps.directory(&Children::default(), LookupTables::Texthash).await.unwrap());
         }
         assert_eq!(directories.iter().map(|path| path.exists()).collect::<Vec<_>>(), [false, true, true]);
+    }
+
+    /// main.cf is refused again and again, for what some parameter says, while accounts come and go.
+    #[tokio::test]
+    async fn the_set_that_postfix_runs_with_stays_however_many_are_compiled_after_it() {
+        let mount = Mount::new();
+        let maps = mount.maps();
+        let mut directories = Vec::new();
+        for (version, address) in
+            [("1", "a@alpha.org"), ("2", "b@alpha.org"), ("3", "c@alpha.org"), ("4", "d@alpha.org")]
+        {
+            mount.project(version, &[address], true);
+            let directory = maps.directory(&Children::default(), LookupTables::Texthash).await.unwrap();
+            if directories.is_empty() {
+                fs::create_dir(mount.path("postfix")).unwrap();
+                let main_cf = format!("myhostname = a\nvmail_maps = {}\n", directory.display());
+                fs::write(mount.path("postfix").join(MAIN_CF), main_cf).unwrap();
+            }
+            directories.push(directory);
+        }
+        assert_eq!(
+            directories.iter().map(|path| path.exists()).collect::<Vec<_>>(),
+            [true, false, true, true]
+        );
     }
 
     #[tokio::test]

@@ -76,7 +76,11 @@ impl Default for Metrics {
             "Attempts to deliver a message to one recipient, by what became of them",
             handled.clone(),
         );
-        registry.register("rejected", "Refusals of smtpd(8), by reason", rejected.clone());
+        registry.register(
+            "rejected",
+            "Refusals of clients, recipients and messages, by reason",
+            rejected.clone(),
+        );
         registry.register_with_unit(
             "smtp_probe",
             "Time that Postfix took to greet the agent's probe",

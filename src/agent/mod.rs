@@ -8,7 +8,10 @@
 mod children;
 mod config;
 pub mod contract;
+mod course;
+mod files;
 mod http;
+mod ids;
 mod log;
 mod mail_log;
 mod maps;

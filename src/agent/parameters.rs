@@ -18,7 +18,8 @@ use tokio::process::Command;
 
 use super::Error;
 use super::children::Children;
-use super::config::{Mounted, user_id};
+use super::config::Mounted;
+use super::ids::user_id;
 use super::log::{self, is_complaint};
 use super::restrictions;
 use crate::postfix::{MAIN_CF, MASTER_CF, QUEUE_DIRECTORY};

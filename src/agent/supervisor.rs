@@ -7,22 +7,23 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::children::Children;
-use super::config::{self, Mounted};
-use super::contract::{AgentStatus, PORT, Refused};
+use super::config::Mounted;
+use super::contract::{PORT, Refused};
+use super::course::{Candidate, Complaints, Course, Step};
 use super::http::{self, State};
 use super::log::{self, Log};
 use super::maps::Maps;
 use super::metrics::Metrics;
 use super::places::Places;
-use super::retry::Retry;
 use super::tree::Ids;
-use super::{Error, outage, owners, parameters, postfix};
+use super::{Error, files, ids, outage, owners, parameters, postfix};
 use crate::postfix::QUEUE_DIRECTORY;
 
 #[cfg(test)]
@@ -78,15 +79,24 @@ struct Supervisor {
     state: watch::Sender<State>,
 }
 
+/// What came of a look at the mounts.
+#[derive(Default)]
+struct Look {
+    /// Whether Postfix was reloaded.
+    has_reloaded: bool,
+    /// Whether mail may have been put off for what is in order now.
+    is_mended: bool,
+}
+
 impl Supervisor {
     fn new(places: Places, owner: Ids) -> Self {
-        let Places { maps, compiled_maps, config, .. } = places.clone();
+        let maps = Maps::new(&places);
         Self {
             places,
             owner,
             children: Children::default(),
-            maps: Maps::new(maps, compiled_maps, config),
-            postfix_group: config::group_id("postfix"),
+            maps,
+            postfix_group: ids::group_id("postfix"),
             state: watch::Sender::default(),
         }
     }
@@ -96,20 +106,17 @@ impl Supervisor {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("signals"))?;
         let metrics = Metrics::default();
         let pages = tokio::spawn(http::serve(LISTEN, SMTP, self.state.subscribe(), metrics.clone()));
-        let seen = tokio::select! {
-            seen = self.first_mounted() => seen?,
+        let course = tokio::select! {
+            begun = self.begin() => begun?,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
-        let (mounted, secrets) = seen.usable(None);
-        let store = self.prepare(&mounted, None).await?;
         // Postfix's check has made the directory.
         let socket = log::socket(Path::new(QUEUE_DIRECTORY));
         let log = Log::receive(&socket, metrics).map_err(Error::file(&socket))?;
         let mut child = postfix::start(&self.children, &self.places.config_directory)?;
-        self.running(&mounted, [secrets, store.clone()]);
-        let mut tried = Retry::default();
-        settle(&mut tried, seen, store.is_none());
+        self.running(course.running());
+        self.tell(course.told(course.running()));
         tokio::select! {
             status = child.wait() => {
                 let status = status.map_err(Error::system("waiting for Postfix"))?;
@@ -118,7 +125,7 @@ impl Supervisor {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             result = pages => return Err(http::ended(result)),
-            never = self.follow(tried, mounted) => match never {},
+            never = self.follow(course) => match never {},
             never = self.reload_after_outages(log.outage()) => match never {},
             never = self.empty_the_queue() => match never {},
             never = self.children.reap() => match never {},
@@ -151,6 +158,43 @@ impl Supervisor {
         }
     }
 
+    /// Puts in place what is mounted or, where that is refused, what this pod ran with before its container was started again:
+    /// what is mounted is then tried once more, and told, as any change is.
+    async fn begin(&self) -> Result<Course, Error> {
+        let begun = async { self.begin_with(Candidate::wanted(self.first_mounted().await?)).await };
+        let error = match begun.await {
+            Err(error @ Error::Refused(_)) => error,
+            result => return result,
+        };
+        let Ok(mounted) = self.mounted_before().await else { return Err(error) };
+        tracing::error!(%error, "what is mounted is not taken, beginning with what ran before");
+        self.begin_with(Candidate { mounted, is_wanted: false }).await.map_err(|before| {
+            tracing::error!(error = %before, "what ran before can't be taken either");
+            error
+        })
+    }
+
+    async fn begin_with(&self, candidate: Candidate) -> Result<Course, Error> {
+        let (mounted, secrets) = candidate.mounted.usable(None);
+        let store = self.prepare(&mounted, None).await?;
+        let mut course = Course::new(mounted.clone());
+        course.done(candidate, mounted, Complaints { secrets, store }, now());
+        Ok(course)
+    }
+
+    /// The configuration that was taken last, with all else as it is mounted now.
+    async fn mounted_before(&self) -> Result<Mounted, Error> {
+        let before = Mounted::read(&self.kept(), &self.places.credentials)?;
+        let files = self.files()?.configured_as(&before);
+        let maps = self.compiled(&files).await?;
+        Ok(files.with_maps(maps))
+    }
+
+    /// Where the files that were taken last are kept as they were mounted: as long as the pod.
+    fn kept(&self) -> PathBuf {
+        self.places.config_directory.with_extension("taken")
+    }
+
     /// The first configuration whose look-up files are all there.
     async fn first_mounted(&self) -> Result<Mounted, Error> {
         let mut is_told = false;
@@ -180,86 +224,93 @@ impl Supervisor {
             )?;
         }
         let complaint = self.own(mounted).await?;
-        config::take(&candidate, &self.places.config_directory)?;
+        files::take(&candidate, &self.places.config_directory)?;
+        if let Err(error) = mounted.keep(&self.kept()) {
+            tracing::warn!(%error, "the configuration is not kept for another start of the container");
+        }
         Ok(complaint)
     }
 
-    /// `complaints`: what is wrong with Secrets, which the configuration does without, and with the mail store.
-    fn running(&self, mounted: &Mounted, complaints: [Option<String>; 2]) {
+    /// Tells what Postfix runs with.
+    fn running(&self, mounted: &Mounted) {
         let hash = mounted.hash();
         tracing::info!(hash, "configuration taken");
-        self.state.send_replace(State {
-            told: AgentStatus {
-                refused: not_in_force(&hash, complaints),
-                config_hash: Some(hash),
-                draining: mounted.is_draining(),
-                queued: None,
-            },
-            taken: Some(std::time::Instant::now()),
-            maps: mounted.maps().map(Into::into),
+        self.state.send_modify(|state| {
+            state.told.config_hash = Some(hash);
+            state.told.draining = mounted.is_draining();
+            state.taken = Some(now());
+            state.maps = mounted.maps().map(Into::into);
         });
     }
 
-    /// Takes every changed configuration that Postfix accepts; keeps the old one otherwise.
-    async fn follow(&self, mut tried: Retry<Mounted>, mut running: Mounted) -> Infallible {
-        // Whether what is in place is what runs: not after a try that failed half-way.
-        let mut in_place = true;
+    /// Takes every change that Postfix accepts; keeps the configuration from before otherwise.
+    async fn follow(&self, mut course: Course) -> Infallible {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             // While the kubelet exchanges the mounts a file may be missing; it is there at the next look.
-            let Ok(files) = self.files() else { continue };
-            let now = match self.compiled(&files).await {
-                Ok(maps) => files.with_maps(maps),
-                Err(error) => {
-                    if !error.is_under_way() {
-                        self.refuse(files.hash(), &error);
-                        tried.forget();
-                    }
-                    continue;
-                }
-            };
-            if !tried.is_due(&now, std::time::Instant::now()) {
-                continue;
+            let Ok(wanted) = self.files() else { continue };
+            let look = self.look(&mut course, &wanted).await;
+            self.tell(course.told(&wanted));
+            if look.has_reloaded {
+                tokio::time::sleep(RELOAD_REST).await;
             }
-            let (mounted, secrets) = now.usable(Some(&running));
-            // It was taken, and only something in the mail store is still to be done.
-            let is_taken = in_place && tried.is_last(&now) && mounted == running;
-            let done =
-                if is_taken { self.own(&mounted).await } else { self.exchange(&mounted, &running).await };
-            in_place = is_taken || done.is_ok();
-            match done {
-                Ok(store) => {
-                    let has_new_owners = is_taken || mounted.owners() != running.owners();
-                    settle(&mut tried, now, store.is_none());
-                    if is_taken {
-                        let refused = not_in_force(&mounted.hash(), [secrets, store]);
-                        self.state.send_modify(|state| state.told.refused = refused);
-                    } else {
-                        self.running(&mounted, [secrets, store]);
-                        running = mounted;
-                        tokio::time::sleep(RELOAD_REST).await;
-                    }
-                    // A virtual(8) from before may still have tried to deliver as the owner of before, in vain.
-                    if has_new_owners {
-                        self.flush().await;
-                    }
-                }
-                Err(error) => {
-                    self.refuse(mounted.hash(), &error);
-                    settle(&mut tried, now, error.is_final());
-                }
+            // A virtual(8) from before may still have tried to deliver as the owner of before, in vain.
+            if look.is_mended {
+                self.flush().await;
             }
         }
     }
 
-    /// Tells, once, that the configuration before stays.
-    fn refuse(&self, config_hash: String, error: &Error) {
-        let refused = Refused { config_hash, error: error.to_string() };
+    /// Does what is to be done next about what is mounted.
+    async fn look(&self, course: &mut Course, wanted: &Mounted) -> Look {
+        let mut candidate = course.candidate(wanted, now());
+        match self.compiled(&candidate.mounted).await {
+            Ok(maps) => candidate.mounted = candidate.mounted.with_maps(maps),
+            Err(error) => {
+                match error {
+                    error if error.is_under_way() => {}
+                    error if candidate.is_wanted => course.not_compiled(wanted, &error, now()),
+                    error => course.left(&error),
+                }
+                return Look::default();
+            }
+        }
+        let (usable, secrets) = candidate.mounted.usable(Some(course.running()));
+        let step = course.step(&candidate, &usable, now());
+        let done = match step {
+            Step::Rest => return Look::default(),
+            Step::Own => self.own(&usable).await,
+            Step::Exchange => self.exchange(&usable, course.running()).await,
+        };
+        match done {
+            Ok(store) => {
+                let has_reloaded = step == Step::Exchange;
+                if has_reloaded {
+                    self.running(&usable);
+                }
+                let is_mended = course.done(candidate, usable, Complaints { secrets, store }, now());
+                Look { has_reloaded, is_mended }
+            }
+            Err(error) => {
+                if candidate.is_wanted && matches!(error, Error::Refused(_)) {
+                    course.refused(wanted, &error);
+                } else {
+                    course.failed(candidate, &error, now());
+                }
+                Look::default()
+            }
+        }
+    }
+
+    /// Tells, once, what of the mounted configuration is not in force.
+    fn tell(&self, refused: Option<Refused>) {
         self.state.send_if_modified(|state| {
-            let is_news = state.told.refused.as_ref() != Some(&refused);
+            let is_news = state.told.refused != refused;
             if is_news {
-                tracing::error!(%error, "changed configuration not taken, the one before stays");
-                state.told.refused = Some(refused);
+                if let Some(Refused { error, .. }) = &refused {
+                    tracing::error!(error, "not all of the configuration is in force");
+                }
+                state.told.refused = refused;
             }
             is_news
         });
@@ -267,8 +318,11 @@ impl Supervisor {
 
     /// Has Postfix forget what it could not look up while the database was away, and try what it put off.
     async fn reload_after_outages(&self, told: Arc<Notify>) -> Infallible {
+        let mut rest = None;
         loop {
-            told.notified().await;
+            if rest.is_none() {
+                told.notified().await;
+            }
             outage::end(&self.places.config_directory).await;
             match postfix::reload(&self.children, &self.places.config_directory).await {
                 Ok(()) => {
@@ -277,7 +331,9 @@ impl Supervisor {
                 }
                 Err(error) => tracing::error!(%error, "Postfix not reloaded after an outage of the database"),
             }
-            tokio::time::sleep(outage::REST).await;
+            let rested = outage::rest(rest);
+            tokio::time::sleep(rested).await;
+            rest = told.notified().now_or_never().map(|()| rested);
         }
     }
 
@@ -336,23 +392,8 @@ impl Supervisor {
     }
 }
 
-/// What is told of a configuration that runs, if not all of it does.
-fn not_in_force(hash: &str, complaints: [Option<String>; 2]) -> Option<Refused> {
-    let complaints: Vec<String> = complaints.into_iter().flatten().collect();
-    (!complaints.is_empty()).then(|| {
-        let error = complaints.join("; ");
-        tracing::error!(error, "not all of the configuration is in force");
-        Refused { config_hash: hash.to_owned(), error }
-    })
-}
-
-/// Notes a try, after which there is nothing more to do, or another one.
-fn settle(tried: &mut Retry<Mounted>, now: Mounted, is_settled: bool) {
-    if is_settled {
-        tried.settled(now);
-    } else {
-        tried.failed(now, std::time::Instant::now());
-    }
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 fn shortened(complaints: &[String]) -> Option<String> {

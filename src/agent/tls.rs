@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Error;
-use super::config::{current, optional, read};
+use super::files::{current, optional, read};
 
 /// What is mounted.
 #[derive(Clone, Eq, PartialEq)]

@@ -160,11 +160,12 @@ impl Checked {
             return Ok(vec![Check::failed("postconf", format!("{file} can't be read: {}", said.stderr))]);
         }
         let (wanted, tls) = configuration::for_certificate(self.rendered(MAIN_CF), &main.stdout);
+        let (wanted, account) = configuration::for_account(wanted, &main.stdout);
         let mut differences = configuration::differences(&wanted, &main.stdout);
         if self.rendered(MASTER_CF).trim_end() != master.stdout {
             differences.push(format!("{MASTER_CF} is not as rendered"));
         }
-        Ok([configuration::judge(&wanted, &differences)].into_iter().chain(tls).collect())
+        Ok([configuration::judge(&wanted, &differences)].into_iter().chain(tls).chain(account).collect())
     }
 
     /// The queries that Postfix was given.

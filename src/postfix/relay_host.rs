@@ -8,6 +8,12 @@ use crate::api::next_hop::{HOST_MESSAGE, is_host};
 /// Name, in the configuration directory, of the table with the account: the agent writes it, in memory.
 pub const PASSWORD_FILE: &str = "sasl_passwd";
 
+/// The parameter that names [`PASSWORD_FILE`].
+pub const PASSWORD_PARAMETER: &str = "smtp_sasl_password_maps";
+
+/// Its value where there is an account.
+const PASSWORD_TABLE: &str = "texthash:$config_directory/sasl_passwd";
+
 const PORT_RULE: &str = "write a port from 1 to 65535";
 const LEVEL_RULE: &str = "with relayHost.credentialsSecretRef write encrypt, verify or secure, or leave it out: a password is not sent without TLS";
 
@@ -28,7 +34,7 @@ pub(super) fn render(text: &mut Parameters, postfix: Option<&Postfix>) -> Result
         }
         text.value("postfix.relayHost", "smtp_tls_security_level", "encrypt")?;
         text.fixed("smtp_sasl_auth_enable", "yes");
-        text.fixed("smtp_sasl_password_maps", "texthash:$config_directory/sasl_passwd");
+        text.fixed(PASSWORD_PARAMETER, PASSWORD_TABLE);
         // Plain passwords, but only where TLS hides them: without it Postfix's own default stands.
         text.fixed("smtp_sasl_security_options", "noplaintext, noanonymous");
         text.fixed("smtp_sasl_tls_security_options", "noanonymous");
@@ -47,6 +53,24 @@ fn destination(relay_host: &RelayHost) -> Result<String, Error> {
     Ok(format!("[{host}]:{port}"))
 }
 
+/// main.cf for as long as there is no account that can be used: the look-up for the relay host fails, and smtp(8) puts
+/// its mail off in place of sending it without one. The look-up for any other server finds nothing, as it did before. A
+/// table that is not there would be a complaint of smtp(8), for which the whole configuration is refused.
+#[must_use]
+pub fn without_account(main_cf: &str) -> String {
+    let Some(destination) = relayhost(main_cf) else { return main_cf.to_owned() };
+    let named = format!("{PASSWORD_PARAMETER} = {PASSWORD_TABLE}\n");
+    let failing =
+        format!("{PASSWORD_PARAMETER} = pipemap:{{inline:{{{destination}=none}}, fail:no-account}}\n");
+    main_cf.split_inclusive('\n').map(|line| if line == named { failing.as_str() } else { line }).collect()
+}
+
+/// The server that mail for others is handed to, as main.cf writes it; `None`: there is none.
+#[must_use]
+pub fn relayhost(main_cf: &str) -> Option<&str> {
+    main_cf.lines().find_map(|line| line.strip_prefix("relayhost = "))
+}
+
 /// The table with the account, for the relay host that `main_cf` names; `None` when it names none.
 ///
 /// # Errors
@@ -56,9 +80,7 @@ pub fn password_table(
     username: &str,
     password: &str,
 ) -> Result<Option<String>, (&'static str, CredentialError)> {
-    let Some(destination) = main_cf.lines().find_map(|line| line.strip_prefix("relayhost = ")) else {
-        return Ok(None);
-    };
+    let Some(destination) = relayhost(main_cf) else { return Ok(None) };
     let username = super::queries::credential(username).map_err(|error| ("username", error))?;
     let password = super::queries::credential(password).map_err(|error| ("password", error))?;
     // smtp(8) splits at the first colon.
@@ -94,6 +116,22 @@ mod tests {
         }
         for port in [-1, 0, 65_536] {
             assert!(destination("smtp.example.net", Some(port)).is_err(), "{port}");
+        }
+    }
+
+    #[test]
+    fn without_an_account_mail_for_the_relay_host_waits_and_no_other() {
+        let main = "relayhost = [smtp.example.net]:587\nsmtp_sasl_auth_enable = yes\n\
+            smtp_sasl_password_maps = texthash:$config_directory/sasl_passwd\nmyhostname = a\n";
+        let waiting = "relayhost = [smtp.example.net]:587\nsmtp_sasl_auth_enable = yes\n\
+            smtp_sasl_password_maps = pipemap:{inline:{[smtp.example.net]:587=none}, fail:no-account}\nmyhostname = a\n";
+        assert_eq!(without_account(main), waiting);
+        for main in ["myhostname = a\n", "relayhost = [smtp.example.net]:587\n"] {
+            assert_eq!(
+                without_account(main),
+                main,
+                "a relay host that wants no account is sent to without one"
+            );
         }
     }
 

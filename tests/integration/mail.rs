@@ -12,6 +12,7 @@ use crate::node::{
 use crate::smtp::Session;
 
 const MYHOST: Server = Server("myhost");
+const POSTFIX: &str = "app.kubernetes.io/name=postfix,app.kubernetes.io/instance=myhost";
 
 fn code(to: &str) -> u16 {
     MYHOST.code(to)
@@ -259,6 +260,17 @@ fn a_bad_configuration_is_told_and_the_old_one_goes_on() {
         parameter(name, "null");
         MYHOST.await_ready();
     }
+    parameter("smtpd_hard_error_limit", "\"many\"");
+    await_true(LIMIT, "ConfigInvalid", || config_valid("reason") == "ConfigInvalid");
+    let restarts = || MYHOST.pod().field(".status.containerStatuses[0].restartCount");
+    let before = restarts();
+    kill_9(NAMESPACE, POSTFIX);
+    await_true(LIMIT, "the container runs again, with what ran before", || {
+        restarts() != before && code("alfred@alpha.example.org") == 250
+    });
+    await_true(LIMIT, "ConfigInvalid, still", || config_valid("reason") == "ConfigInvalid");
+    parameter("smtpd_hard_error_limit", "null");
+    MYHOST.await_ready();
     // Every one that smtpd(8) knows is taken.
     parameter("smtpd_sender_restrictions", "\"permit_mynetworks, reject_unlisted_sender\"");
     await_true(LIMIT, "a good restriction runs", || {
@@ -302,7 +314,7 @@ fn nothing_accepted_is_lost() {
     for number in 0..500 {
         match number {
             100 => kill_9("vmail-system", "app.kubernetes.io/name=vmail-operator"),
-            200 => kill_9(NAMESPACE, "app.kubernetes.io/name=postfix,app.kubernetes.io/instance=myhost"),
+            200 => kill_9(NAMESPACE, POSTFIX),
             350 => kill_9(NAMESPACE, "app.kubernetes.io/name=mariadb,app.kubernetes.io/instance=myhost"),
             _ => {}
         }

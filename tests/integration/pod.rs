@@ -174,6 +174,15 @@ fn a_certificate_is_shown_and_its_renewal_too() {
 }
 
 fn mail_for_others_goes_to_the_relay_host_with_the_account() {
+    let (relay, taken) = Relay::start();
+    SOLO.patch(&format!(
+        "{{\"postfix\":{{\"relayHost\":{{\"host\":\"{}\",\"port\":{relay},\"credentialsSecretRef\":{{\"name\":\"solo-relay\"}}}}}}}}",
+        our_address(POD)
+    ));
+    await_true(LIMIT, "Postfix without the account", || {
+        POD.postconf("relayhost").contains(&relay.to_string())
+            && POD.postconf("smtp_sasl_password_maps").contains("fail:")
+    });
     must(
         &kubectl(&[
             "create",
@@ -185,13 +194,8 @@ fn mail_for_others_goes_to_the_relay_host_with_the_account() {
         ]),
         "kubectl create secret",
     );
-    let (relay, taken) = Relay::start();
-    SOLO.patch(&format!(
-        "{{\"postfix\":{{\"relayHost\":{{\"host\":\"{}\",\"port\":{relay},\"credentialsSecretRef\":{{\"name\":\"solo-relay\"}}}}}}}}",
-        our_address(POD)
-    ));
-    await_true(LIMIT, "MailServer solo Ready", || {
-        POD.postconf("relayhost").contains(&relay.to_string()) && ready(&SOLO.object())
+    await_true(LIMIT, "MailServer solo Ready, with the account", || {
+        POD.postconf("smtp_sasl_password_maps").contains("sasl_passwd") && ready(&SOLO.object())
     });
     send_to(|| POD.address(), "away@solo.example.org", "passed-on");
     let message = taken.recv_timeout(LIMIT).expect("the relay host gets the message");

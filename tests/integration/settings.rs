@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use crate::node::{
-    LIMIT, Pod, Server, apply_all, await_true, condition, field, install, manifest, on_node, our_address,
+    LIMIT, Pod, Server, apply, apply_all, await_true, condition, field, install, manifest, on_node,
+    our_address,
 };
 use crate::plugin::Plugin;
 use crate::smtp::Session;
@@ -223,6 +224,10 @@ fn a_type_that_the_image_lacks_is_told_and_changes_nothing() {
     assert_eq!(reply(SUE).0, 250);
     send(SUE, "without-cdb");
     POD.await_delivered("without-cdb");
+    let late = "late@settings.example.org";
+    apply(&manifest("Mailbox", "late", &format!("address: {late}")));
+    await_code(late, 250);
+    assert_eq!(told("reason"), "ConfigInvalid", "a mailbox does not wait for the configuration");
     SETTINGS.switch_to("lmdb");
 }
 

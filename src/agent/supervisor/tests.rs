@@ -44,13 +44,13 @@ async fn what_postmap_refuses_is_told_of_the_configuration_that_is_mounted() {
     let root = tempfile::TempDir::new().unwrap();
     let supervisor = Supervisor::new(mounts(root.path(), "texthash"), (901, 901));
     let running = supervisor.mounted().await.unwrap();
-    supervisor.running(&running, [None, None]);
+    supervisor.running(&running);
     // There is no postmap(1) here, or one that does not know the type.
     mounts(root.path(), "cdb");
     let wanted = supervisor.files().unwrap().hash();
     let mut state = supervisor.state.subscribe();
     let told = tokio::select! {
-        never = supervisor.follow(Retry::default(), running.clone()) => match never {},
+        never = supervisor.follow(Course::new(running.clone())) => match never {},
         told = timeout(STOP_LIMIT, state.wait_for(|state| state.told.refused.is_some())) => {
             told.expect("it is told in time").unwrap().told.clone()
         }
@@ -67,7 +67,7 @@ async fn what_failed_for_a_reason_that_passes_is_tried_again() {
     fs::write(&blocked, "").unwrap();
     let places = Places { config_directory: blocked.join("postfix"), ..mounts(root.path(), "texthash") };
     let supervisor = Supervisor::new(places, (901, 901));
-    let running = supervisor.mounted().await.unwrap();
+    let running = supervisor.mounted().await.unwrap().with_maps(None);
     let mut state = supervisor.state.subscribe();
     let mut refused = async || {
         let told = timeout(STOP_LIMIT, state.wait_for(|state| state.told.refused.is_some())).await;
@@ -76,7 +76,7 @@ async fn what_failed_for_a_reason_that_passes_is_tried_again() {
         error
     };
     tokio::select! {
-        never = supervisor.follow(Retry::default(), running) => match never {},
+        never = supervisor.follow(Course::new(running)) => match never {},
         () = async {
             for _ in 0..2 {
                 let error = refused().await;
@@ -86,4 +86,25 @@ async fn what_failed_for_a_reason_that_passes_is_tried_again() {
             while refused().await.contains("Not a directory") {}
         } => {}
     }
+}
+
+/// The container is started again while a configuration is refused: a bad type of look-up files, say.
+#[tokio::test]
+async fn what_was_taken_last_outlives_the_container_and_all_else_is_as_it_is_mounted_now() {
+    let root = tempfile::TempDir::new().unwrap();
+    let places = mounts(root.path(), "texthash");
+    let supervisor = Supervisor::new(places.clone(), (901, 901));
+    assert!(supervisor.mounted_before().await.is_err(), "in a new pod nothing ran before");
+    let running = supervisor.mounted().await.unwrap();
+    running.keep(&supervisor.kept()).unwrap();
+    running.keep(&supervisor.kept()).unwrap();
+
+    mounts(root.path(), "cdb");
+    let pod = root.path().join("pod");
+    fs::create_dir(&pod).unwrap();
+    fs::write(pod.join("drain"), "true").unwrap();
+    let again = Supervisor::new(Places { pod, ..places }, (901, 901));
+    let before = again.mounted_before().await.unwrap();
+    assert_eq!((before.hash(), before.maps()), (running.hash(), running.maps()));
+    assert!(before.is_draining());
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::report::Check;
 use crate::postfix::AGENT_PARAMETERS;
 use crate::postfix::queries::SUFFIX;
+use crate::postfix::relay_host::{PASSWORD_PARAMETER, without_account};
 use crate::postfix::tls::{CHAIN_PARAMETER, without_certificate};
 
 /// Differences that a line shows.
@@ -55,6 +56,17 @@ pub(super) fn for_certificate<'a>(rendered: &'a str, running: &str) -> (Cow<'a, 
     }
     let message = "Postfix offers no TLS: the Secret of postfix.tls is missing or can't be used: see the condition ConfigValid";
     (Cow::Owned(without_certificate(rendered)), Some(Check::failed("tls", message)))
+}
+
+/// The same for the account at the relay host: without it mail for that host waits, which is told.
+pub(super) fn for_account<'a>(rendered: Cow<'a, str>, running: &str) -> (Cow<'a, str>, Option<Check>) {
+    let waiting = without_account(&rendered);
+    let table = |text: &str| parameters(text).remove(PASSWORD_PARAMETER);
+    if table(&rendered) == table(&waiting) || table(running) != table(&waiting) {
+        return (rendered, None);
+    }
+    let message = "mail for the relay host waits: the Secret of postfix.relayHost is missing or can't be used: see the condition ConfigValid";
+    (Cow::Owned(waiting), Some(Check::failed("relayHost", message)))
 }
 
 pub(super) fn judge(rendered: &str, differences: &[String]) -> Check {
@@ -137,6 +149,21 @@ mod tests {
         let (wanted, check) = for_certificate(&rendered, &rendered);
         assert!(check.is_none() && *wanted == *rendered);
         assert!(for_certificate(running, running).1.is_none());
+    }
+
+    #[test]
+    fn mail_that_waits_for_want_of_an_account_is_told_as_that_and_as_no_change_in_the_pod() {
+        let rendered = "relayhost = [smtp.example.net]:587\n\
+            smtp_sasl_password_maps = texthash:$config_directory/sasl_passwd\n";
+        let running = without_account(rendered);
+        let (wanted, check) = for_account(rendered.into(), &running);
+        assert_eq!(differences(&wanted, &running), [""; 0]);
+        assert!(check.is_some_and(|check| !check.ok && check.message.contains("ConfigValid")));
+        for other in [rendered, "relayhost = [smtp.example.net]:587\n"] {
+            let (wanted, check) = for_account(rendered.into(), other);
+            assert!(check.is_none() && wanted == rendered, "{other}");
+        }
+        assert!(for_account("myhostname = a\n".into(), "myhostname = a\n").1.is_none());
     }
 
     #[test]

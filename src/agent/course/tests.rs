@@ -1,0 +1,188 @@
+//! A Postfix that accepts and refuses, and what is done about it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::agent::tls::Certificate;
+use crate::postfix::owners::FILE as OWNERS;
+use crate::postfix::{DOMAINS, MAIN_CF};
+
+const GOOD: &str = "myhostname = a\nrelayhost = [smtp.example.net]:587\nvirtual_uid_maps = static:901\n";
+
+fn mounted(main_cf: &str) -> Mounted {
+    Mounted::of(&[(MAIN_CF, main_cf), (DOMAINS, "1")])
+        .with_certificate(Certificate::Usable("first".to_owned()))
+}
+
+/// With look-up files that the agent compiled into a directory of this name.
+fn compiled(mounted: Mounted, maps: &str) -> Mounted {
+    mounted.with_maps(Some(PathBuf::from(maps)))
+}
+
+fn refusal() -> Error {
+    Error::Refused("fatal: bad numeric configuration".to_owned())
+}
+
+fn failure() -> Error {
+    Error::system("postfix reload")(std::io::ErrorKind::StorageFull.into())
+}
+
+/// Runs with [`GOOD`], whose look-up files are `A`.
+fn running() -> Course {
+    let mut course = Course::new(compiled(mounted(GOOD), "A"));
+    let candidate = Candidate::wanted(compiled(mounted(GOOD), "A"));
+    course.done(candidate, compiled(mounted(GOOD), "A"), Complaints::default(), Instant::now());
+    course
+}
+
+/// A look at the mounts, with look-up files that are compiled: what is to be done, and with what.
+fn look(course: &mut Course, wanted: &Mounted, maps: &str, now: Instant) -> (Step, Candidate) {
+    let mut candidate = course.candidate(wanted, now);
+    candidate.mounted = compiled(candidate.mounted, maps);
+    let (usable, _) = candidate.mounted.usable(Some(course.running()));
+    (course.step(&candidate, &usable, now), candidate)
+}
+
+/// A look at which all goes well; gives what it did and whether deferred mail is to be tried.
+fn accept(
+    course: &mut Course,
+    wanted: &Mounted,
+    maps: &str,
+    store: Option<&str>,
+    now: Instant,
+) -> (Step, bool) {
+    let (step, candidate) = look(course, wanted, maps, now);
+    if step == Step::Rest {
+        return (step, false);
+    }
+    let (usable, secrets) = candidate.mounted.usable(Some(course.running()));
+    let complaints = Complaints { secrets, store: store.map(str::to_owned) };
+    (step, course.done(candidate, usable, complaints, now))
+}
+
+#[test]
+fn what_did_not_change_is_left_alone_and_what_changed_is_taken() {
+    let (mut course, now) = (running(), Instant::now());
+    assert_eq!(accept(&mut course, &mounted(GOOD), "A", None, now), (Step::Rest, false));
+    assert_eq!(accept(&mut course, &mounted(GOOD), "B", None, now), (Step::Exchange, false));
+    assert_eq!(course.running().maps(), Some("B".as_ref()));
+    assert_eq!(course.told(&mounted(GOOD)), None);
+}
+
+#[test]
+fn a_refused_configuration_keeps_out_nothing_else() {
+    let (mut course, now) = (running(), Instant::now());
+    let wanted =
+        mounted("myhostname = b\nrelayhost = [smtp.example.net]:587\nvirtual_uid_maps = static:901\n");
+    assert_eq!(look(&mut course, &wanted, "A", now).0, Step::Exchange);
+    course.refused(&wanted, &refusal());
+    assert_eq!(look(&mut course, &wanted, "A", now).0, Step::Rest);
+
+    // Accounts come and go, a certificate is renewed, and the pod is to leave.
+    let accounts = Mounted::of(&[(MAIN_CF, wanted.text(MAIN_CF)), (DOMAINS, "2"), (OWNERS, "970 970 a/\n")]);
+    let now_mounted = accounts.with_certificate(Certificate::Usable("renewed".to_owned())).drained();
+    let (step, candidate) = look(&mut course, &now_mounted, "B", now);
+    assert!(step == Step::Exchange && candidate.is_wanted, "with another certificate it may be taken");
+    course.refused(&now_mounted, &refusal());
+    assert_eq!(accept(&mut course, &now_mounted, "B", None, now), (Step::Exchange, true));
+    let runs = course.running();
+    assert_eq!((runs.text(MAIN_CF), runs.text(DOMAINS), runs.maps()), (GOOD, "2", Some("B".as_ref())));
+    assert!(runs.is_draining() && runs.owners().len() == 1);
+    assert!(*runs == runs.clone().with_certificate(Certificate::Usable("renewed".to_owned())));
+    let told = course.told(&now_mounted).unwrap();
+    assert_eq!(told.config_hash, now_mounted.hash(), "the operator looks for the one that it wants");
+    assert!(told.error.contains("bad numeric configuration"), "{}", told.error);
+
+    // Accounts say nothing about whether the configuration is good: no second check.
+    let (step, candidate) = look(&mut course, &now_mounted, "C", now);
+    assert!(step == Step::Exchange && !candidate.is_wanted);
+}
+
+#[test]
+fn a_configuration_that_is_put_right_is_taken_and_one_that_is_put_back_is_told_as_good() {
+    for mended in [GOOD, "myhostname = c\n"] {
+        let (mut course, now) = (running(), Instant::now());
+        let bad = mounted("myhostname = b\n");
+        course.refused(&bad, &refusal());
+        accept(&mut course, &bad, "B", None, now);
+        accept(&mut course, &mounted(mended), "B", None, now);
+        assert_eq!(course.running().text(MAIN_CF), mended);
+        assert_eq!(course.told(&mounted(mended)), None, "{mended}");
+    }
+}
+
+#[test]
+fn an_account_does_not_go_to_a_server_that_it_is_not_for() {
+    let (database, relay) = ("hosts = old\n", "relayhost = old\n");
+    let with = |database: &str, relay: &str, password: &str| {
+        Mounted::of(&[(MAIN_CF, relay), ("alias_maps.cf", database)]).with_accounts(password)
+    };
+    let running = with(database, relay, "1");
+    let kept = |database: &str, relay: &str| with(database, relay, "2").configured_as(&running);
+    assert!(kept(database, relay) == with(database, relay, "2"));
+    assert!(kept("hosts = new\n", "relayhost = new\n") == running);
+}
+
+#[test]
+fn a_type_of_look_up_files_that_can_not_be_compiled_is_tried_again_and_the_accounts_go_on() {
+    let (mut course, mut now) = (running(), Instant::now());
+    let wanted = mounted("virtual_alias_maps = cdb:$vmail_maps/alias_maps\n");
+    course.not_compiled(&wanted, &refusal(), now);
+    assert_eq!(accept(&mut course, &wanted, "B", None, now), (Step::Exchange, false));
+    assert!(course.told(&wanted).is_some());
+    now += Duration::from_secs(1);
+    assert!(course.candidate(&wanted, now).is_wanted);
+    course.not_compiled(&wanted, &refusal(), now);
+    assert!(!course.candidate(&wanted, now + Duration::from_millis(1900)).is_wanted, "it rests longer");
+    now += Duration::from_secs(2);
+    assert_eq!(accept(&mut course, &wanted, "C", None, now), (Step::Exchange, false));
+    assert_eq!(course.told(&wanted), None);
+}
+
+/// A full disk, say: what is wanted is what runs.
+#[test]
+fn what_could_not_be_compiled_for_a_while_is_not_told_for_ever() {
+    let (mut course, now) = (running(), Instant::now());
+    let wanted = mounted(GOOD);
+    course.not_compiled(&wanted, &refusal(), now);
+    assert!(!course.candidate(&wanted, now).is_wanted);
+    course.left(&refusal());
+    assert_eq!(course.told(&wanted).map(|told| told.error), Some(refusal().to_string()), "once");
+    accept(&mut course, &wanted, "A", None, now);
+    assert!(course.told(&wanted).is_some(), "until it is tried");
+    accept(&mut course, &wanted, "A", None, now + Duration::from_secs(1));
+    assert_eq!(course.told(&wanted), None);
+}
+
+#[test]
+fn an_exchange_that_failed_half_way_is_made_up_for() {
+    let (mut course, mut now) = (running(), Instant::now());
+    let wanted = mounted("myhostname = b\n");
+    let (_, candidate) = look(&mut course, &wanted, "A", now);
+    course.failed(candidate, &failure(), now);
+    assert!(course.told(&wanted).is_some_and(|told| told.config_hash == wanted.hash()));
+    assert_eq!(look(&mut course, &wanted, "A", now).0, Step::Rest);
+    now += Duration::from_secs(1);
+    assert_eq!(look(&mut course, &wanted, "A", now).0, Step::Exchange);
+    // It may be in place by now, so what ran before is no longer there to be left alone.
+    assert_eq!(accept(&mut course, &mounted(GOOD), "A", None, now), (Step::Exchange, false));
+    assert_eq!(course.told(&mounted(GOOD)), None);
+}
+
+#[test]
+fn deferred_mail_is_tried_when_the_mail_store_is_in_another_order_and_not_with_every_try() {
+    let (mut course, mut now) = (running(), Instant::now());
+    let owned = Mounted::of(&[(MAIN_CF, GOOD), (OWNERS, "970 970 a/\n970 970 b/\n")]);
+    let (one, both) = (Some("a: Not a directory"), Some("a: Not a directory; b: Not a directory"));
+    assert_eq!(accept(&mut course, &owned, "A", both, now), (Step::Exchange, true));
+    for _ in 0..3 {
+        now += Duration::from_mins(1);
+        assert_eq!(accept(&mut course, &owned, "A", both, now), (Step::Own, false));
+    }
+    for store in [one, None] {
+        now += Duration::from_mins(1);
+        assert_eq!(accept(&mut course, &owned, "A", store, now), (Step::Own, true));
+    }
+    assert_eq!(accept(&mut course, &owned, "A", None, now + Duration::from_hours(1)), (Step::Rest, false));
+}
