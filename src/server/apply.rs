@@ -41,7 +41,10 @@ pub(super) async fn bounded<T>(
 }
 
 /// What became of a request, where an object that is gone is as good as one that was written or deleted.
-pub(super) fn unless_gone<T>(result: Result<T, Error>) -> Result<(), Error> {
+///
+/// # Errors
+/// Any other.
+pub fn unless_gone<T>(result: Result<T, Error>) -> Result<(), Error> {
     match result {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
