@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::build::names::{self, Component};
-use super::build::{
-    CONFIG_HASH_ANNOTATION, DRAIN_ANNOTATION, DatabaseObjects, Objects, TABLES_ANNOTATION, short_hash,
-};
+use super::build::{CONFIG_HASH_ANNOTATION, DRAIN_ANNOTATION, DatabaseObjects, Objects, short_hash};
 use super::drain::{is_leaving, is_to_leave};
 use super::pods::{PodState, pod_state};
 use super::validate::ValidatedServer;
@@ -251,15 +249,14 @@ pub async fn ask_to_leave(
     Ok(())
 }
 
-/// Which tables the configuration names that was handed to Postfix last; `None`: there is none yet.
+/// The configuration that was handed to Postfix last; `None`: there is none yet.
 ///
 /// # Errors
 /// When the API server can't be asked.
-pub async fn tables_in_force(client: &Client, server: &ObjectName) -> Result<Option<String>, Error> {
+pub async fn config_in_force(client: &Client, server: &ObjectName) -> Result<Option<ConfigMap>, Error> {
     let api = Api::<ConfigMap>::namespaced(client.clone(), &server.namespace);
     let name = names::postfix(&server.name);
-    let live = bounded(&format!("ConfigMap {name}"), api.get_opt(&name)).await?;
-    Ok(live.and_then(|live| live.annotations().get(TABLES_ANNOTATION).cloned()))
+    bounded(&format!("ConfigMap {name}"), api.get_opt(&name)).await
 }
 
 /// Removes an embedded database that is used no more. Its claim and its accounts stay: with `embedded` again, it is as it was.

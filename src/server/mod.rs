@@ -17,6 +17,7 @@ pub mod database;
 pub mod drain;
 mod error;
 mod mail_claim;
+mod needs;
 pub mod pods;
 pub mod status;
 pub mod validate;
@@ -43,17 +44,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus, Reason};
-use crate::desired::domain_classes;
-use crate::desired::owner::{mbox_directories, owners};
-use crate::index::Index;
 use crate::index::stored_as::refused_switch;
 use crate::object::ObjectName;
-use crate::postfix::{self, Needs};
-use crate::report::{Finding, Reports};
+use crate::postfix;
+use crate::report::{Finding, Reports, ServerReport};
 use crate::watches::SharedIndex;
 use apply::bounded;
 use build::names::{CONTROLLED_SELECTOR, Component, INSTANCE_LABEL};
-use build::tables;
+use build::{TABLES_ANNOTATION, tables};
 use database::Endpoint;
 pub use error::Error;
 use status::Observed;
@@ -263,7 +261,14 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let mut validated = validate::validate(server, &context.images)?;
     // What the domains need is not known before all of them are: better late than a configuration that lacks a look-up.
     context.index.complete().await;
-    let needs = needs(&context.index.read(), &validated.name);
+    let in_force = apply::config_in_force(&context.client, &validated.name).await?;
+    let report = context.reports.get(&validated.name);
+    let needs = needs::needs(
+        &context.index.read(),
+        (&validated.name, validated.tables),
+        report.as_ref(),
+        in_force.as_ref(),
+    );
     let database = validated.endpoint.as_ref().map(Endpoint::for_postfix);
     let config = postfix::render(&validated.name, &server.spec, database.as_ref(), &needs)?;
     let accounts = match validated.database {
@@ -274,7 +279,7 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let wanted = validated.postfix.replicas;
     validated.postfix.replicas = replicas(&validated, context, &pods).await?;
     let objects = build::build(&validated, &config, accounts.as_ref());
-    let tables_first = tables_first(&validated, context).await?;
+    let tables_first = tables_first(&validated, report.as_ref(), in_force.as_ref());
     Box::pin(apply::apply(&context.client, &validated, objects, tables_first)).await?;
     mail_claim::keep(server, &validated, &context.client).await?;
     apply::ask_to_leave(&context.client, &validated.name, &pods, wanted).await?;
@@ -318,20 +323,14 @@ async fn replicas(server: &ValidatedServer, context: &Context, pods: &[Pod]) -> 
 
 /// Whether Postfix would be handed other tables than it has, and these don't have all accounts yet: it would refuse mail for
 /// those that are missing.
-async fn tables_first(server: &ValidatedServer, context: &Context) -> Result<bool, Error> {
-    let in_force = apply::tables_in_force(&context.client, &server.name).await?;
-    let complete = context.reports.get(&server.name).and_then(|report| report.complete);
-    Ok(in_force.is_some_and(|in_force| in_force != tables(server)) && complete != Some(server.tables))
-}
-
-fn needs(index: &Index, server: &ObjectName) -> Needs {
-    Needs {
-        domains: domain_classes(index, server),
-        transports: index.has_transports(server),
-        disabled: index.has_guarded(server),
-        owners: owners(index, server),
-        directories: mbox_directories(index, server),
-    }
+fn tables_first(
+    server: &ValidatedServer,
+    report: Option<&ServerReport>,
+    in_force: Option<&ConfigMap>,
+) -> bool {
+    let in_force = in_force.and_then(|config_map| config_map.annotations().get(TABLES_ANNOTATION));
+    let complete = report.and_then(|report| report.complete);
+    in_force.is_some_and(|in_force| *in_force != tables(server)) && complete != Some(server.tables)
 }
 
 /// What there is to tell; `None` after a failure that says nothing about the server, as an outage of the API server.

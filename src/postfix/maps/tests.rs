@@ -245,6 +245,23 @@ fn a_mailbox_whose_address_is_anothers_with_a_tag_has_its_own_owner() {
 }
 
 #[test]
+fn what_is_whole_is_completed_to_the_same() {
+    let id = |key: &str, uid| Row::Id(IdRow { key: key.into(), uid, gid: 901 });
+    let rows = [
+        domain("alpha.example.org", "", false, true),
+        mailbox("off@alpha.example.org", "alpha.example.org/off/", false),
+        mailbox("off-list@alpha.example.org", "alpha.example.org/off-list/", true),
+        alias("@alpha.example.org", "off-list@alpha.example.org", true),
+        id("alpha.example.org", 950),
+        id("off-list@alpha.example.org", 960),
+    ];
+    let whole = answers(&rows, (901, 901)).entries;
+    let mut completed = whole.clone();
+    complete(&mut completed, (901, 901));
+    assert_eq!(completed, whole);
+}
+
+#[test]
 fn what_has_a_row_of_its_own_is_not_refused_for_a_mailbox_that_is_switched_off() {
     let rows = [
         alias_domain("delta.example.org", "alpha.example.org", true),

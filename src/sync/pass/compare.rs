@@ -178,7 +178,7 @@ impl Passes<'_> {
         Ok(Compared { wanted, current, passwords, plan })
     }
 
-    async fn current(&mut self, keys: &[Key]) -> Result<Current, PassError> {
+    pub(super) async fn current(&mut self, keys: &[Key]) -> Result<Current, PassError> {
         Ok(self.store.read(&keys.iter().collect::<Vec<_>>()).await?)
     }
 
