@@ -203,15 +203,22 @@ fn contains(live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Postfix's `StatefulSet`; `None`: there is none yet.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn live_stateful_set(client: &Client, server: &ObjectName) -> Result<Option<StatefulSet>, Error> {
+    let api = Api::<StatefulSet>::namespaced(client.clone(), &server.namespace);
+    let name = names::postfix(&server.name);
+    bounded(&format!("StatefulSet {name}"), api.get_opt(&name)).await
+}
+
 /// The number of Postfix pods that there are to be, as was written last; `None`: there is no `StatefulSet` yet.
 ///
 /// # Errors
 /// When the API server can't be asked.
 pub async fn live_replicas(client: &Client, server: &ObjectName) -> Result<Option<i32>, Error> {
-    let api = Api::<StatefulSet>::namespaced(client.clone(), &server.namespace);
-    let name = names::postfix(&server.name);
-    let live = bounded(&format!("StatefulSet {name}"), api.get_opt(&name)).await?;
-    Ok(live.and_then(|live| live.spec?.replicas))
+    Ok(live_stateful_set(client, server).await?.and_then(|live| live.spec?.replicas))
 }
 
 /// The claim of a Postfix pod's queue, if it is there.

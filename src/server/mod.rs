@@ -19,6 +19,7 @@ mod error;
 mod mail_claim;
 mod needs;
 pub mod pods;
+mod rollout;
 pub mod status;
 pub mod validate;
 
@@ -49,6 +50,7 @@ use crate::object::ObjectName;
 use crate::postfix;
 use crate::report::{Finding, Reports, ServerReport};
 use crate::watches::SharedIndex;
+use agent::AgentStatus;
 use apply::bounded;
 use build::names::{CONTROLLED_SELECTOR, Component, INSTANCE_LABEL};
 use build::{TABLES_ANNOTATION, tables};
@@ -233,12 +235,13 @@ async fn reconcile(
     }
     // The objects are large: pinned, they don't lie on the stack of every task.
     let made = Box::pin(make(server, &context)).await;
-    let mut next = status::RESYNC;
+    let (mut next, mut agents) = (status::RESYNC, BTreeMap::new());
     if let Some(observed) = observe(server, &context, &made).await? {
         next = observed.look_again_after();
+        agents.clone_from(&observed.replicas);
         update_status(server, &context, status::status(server, observed, Timestamp::now())).await?;
     }
-    made?;
+    remove_unused(&made?, &context, &agents).await?;
     context.succeeded(&ObjectName::of(server));
     Ok(Action::requeue(next))
 }
@@ -252,6 +255,9 @@ fn back_off(server: &DeserializeGuard<MailServer>, error: &Error, context: &Cont
 
 /// What became of a server's objects.
 struct Made {
+    server: ValidatedServer,
+    /// Postfix was left as it is.
+    tables_first: bool,
     config_hash: String,
     credentials: Option<Finding>,
     shortcoming: Option<Finding>,
@@ -285,16 +291,30 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     apply::ask_to_leave(&context.client, &validated.name, &pods, wanted).await?;
     if !tables_first {
         apply::touch(&context.client, &pods, &config.hash).await?;
-        if validated.endpoint.is_some() {
-            apply::remove_look_up_files(&context.client, &validated.name).await?;
-        }
-        if validated.database.is_none() {
-            apply::remove_database(&context.client, &validated).await?;
-        }
     }
     let credentials = credentials::obstacle(&context.client, &validated).await?;
     let shortcoming = credentials::shortcoming(&context.client, &validated).await?;
-    Ok(Made { config_hash: config.hash, credentials, shortcoming })
+    Ok(Made { server: validated, tables_first, config_hash: config.hash, credentials, shortcoming })
+}
+
+/// Removes the tables that the server used before, once no pod does.
+async fn remove_unused(
+    made: &Made,
+    context: &Context,
+    agents: &BTreeMap<String, AgentStatus>,
+) -> Result<(), Error> {
+    let Made { server, tables_first, config_hash, .. } = made;
+    let live = apply::live_stateful_set(&context.client, &server.name).await?;
+    if *tables_first || !live.is_some_and(|live| rollout::is_complete(&live, agents, config_hash)) {
+        return Ok(());
+    }
+    if server.endpoint.is_some() {
+        apply::remove_look_up_files(&context.client, &server.name).await?;
+    }
+    if server.database.is_none() {
+        apply::remove_database(&context.client, server).await?;
+    }
+    Ok(())
 }
 
 /// As many replicas as it takes until those that are to go have emptied their queues.
@@ -343,7 +363,7 @@ async fn observe(
     let postfix = apply::pods(&context.client, &name, Component::Postfix).await?;
     let agents = agent::statuses(&postfix).await;
     let (config, config_hash, credentials) = match made {
-        Ok(Made { config_hash, credentials, shortcoming }) => {
+        Ok(Made { config_hash, credentials, shortcoming, .. }) => {
             let config = agent::config_finding(agents.values(), config_hash);
             let switch = refused_switch(server).map(|told| Finding::bad(Reason::ConfigInvalid, told));
             let shortcoming = switch.or(shortcoming.clone());
