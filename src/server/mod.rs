@@ -19,8 +19,8 @@ mod error;
 mod mail_claim;
 mod needs;
 pub mod pods;
-mod rollout;
 pub mod status;
+mod unused;
 pub mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +50,6 @@ use crate::object::ObjectName;
 use crate::postfix;
 use crate::report::{Finding, Reports, ServerReport};
 use crate::watches::SharedIndex;
-use agent::AgentStatus;
 use apply::bounded;
 use build::names::{CONTROLLED_SELECTOR, Component, INSTANCE_LABEL};
 use build::{TABLES_ANNOTATION, tables};
@@ -241,7 +240,10 @@ async fn reconcile(
         agents.clone_from(&observed.replicas);
         update_status(server, &context, status::status(server, observed, Timestamp::now())).await?;
     }
-    remove_unused(&made?, &context, &agents).await?;
+    let made = made?;
+    if !made.tables_first {
+        unused::remove(&context.client, &made.server, &agents, &made.config_hash).await?;
+    }
     context.succeeded(&ObjectName::of(server));
     Ok(Action::requeue(next))
 }
@@ -295,26 +297,6 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let credentials = credentials::obstacle(&context.client, &validated).await?;
     let shortcoming = credentials::shortcoming(&context.client, &validated).await?;
     Ok(Made { server: validated, tables_first, config_hash: config.hash, credentials, shortcoming })
-}
-
-/// Removes the tables that the server used before, once no pod does.
-async fn remove_unused(
-    made: &Made,
-    context: &Context,
-    agents: &BTreeMap<String, AgentStatus>,
-) -> Result<(), Error> {
-    let Made { server, tables_first, config_hash, .. } = made;
-    let live = apply::live_stateful_set(&context.client, &server.name).await?;
-    if *tables_first || !live.is_some_and(|live| rollout::is_complete(&live, agents, config_hash)) {
-        return Ok(());
-    }
-    if server.endpoint.is_some() {
-        apply::remove_look_up_files(&context.client, &server.name).await?;
-    }
-    if server.database.is_none() {
-        apply::remove_database(&context.client, server).await?;
-    }
-    Ok(())
 }
 
 /// As many replicas as it takes until those that are to go have emptied their queues.
