@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::super::chunk::chunks;
 use super::super::serve::REPORT_INTERVAL;
-use super::{PassError, Passes};
+use super::{LOOK, PassError, Passes};
 use crate::desired::owner;
 use crate::index::Key;
 use crate::postfix::{Kept, MailOwner};
@@ -69,12 +69,8 @@ impl Passes<'_> {
 
     /// Where mail lies whose owner nothing declares, of rows that no other server owns.
     async fn kept_owners(&mut self) -> Result<Vec<MailOwner>, PassError> {
-        let undeclared: BTreeMap<Key, IdRow> = {
-            let ids = self.store.ids().await?;
-            let index = self.context.index.read();
-            let keyed = ids.into_iter().filter_map(|row| Some((Key::from_row(&row.key)?, row)));
-            keyed.filter(|(key, _)| !owner::is_declared(&index, self.server, key)).collect()
-        };
+        let ids = self.store.ids().await?;
+        let undeclared = self.undeclared(ids).await;
         let (mut rows, mut maildirs) = (Vec::new(), BTreeMap::new());
         for chunk in chunks(undeclared.keys().cloned()) {
             let current = self.current(&chunk).await?;
@@ -90,6 +86,20 @@ impl Passes<'_> {
             }
         }
         Ok(owner::kept_owners(&self.context.index.read(), self.server, &rows, &maildirs))
+    }
+
+    /// Those rows whose owner nothing declares, by key.
+    async fn undeclared(&self, ids: Vec<IdRow>) -> BTreeMap<Key, IdRow> {
+        let mut undeclared = BTreeMap::new();
+        for chunk in ids.chunks(LOOK) {
+            {
+                let index = self.context.index.read();
+                let keyed = chunk.iter().filter_map(|row| Some((Key::from_row(&row.key)?, row.clone())));
+                undeclared.extend(keyed.filter(|(key, _)| !owner::is_declared(&index, self.server, key)));
+            }
+            tokio::task::yield_now().await;
+        }
+        undeclared
     }
 }
 
