@@ -1,6 +1,7 @@
 //! The operator's own small web server: health, readiness, metrics.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::Router;
 use axum::extract::State;
@@ -32,8 +33,26 @@ pub async fn serve(listen: SocketAddr, pages: Pages, shutdown: CancellationToken
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(pages);
-    let listener = TcpListener::bind(listen).await?;
+    let listener = bind(listen).await?;
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+/// Listens. `[::]` is every address of the machine: Linux takes it for those of IPv4 as well (unless
+/// `net.ipv6.bindv6only` is set), and where there is no IPv6 `0.0.0.0` stands for it.
+///
+/// # Errors
+/// When the address can't be listened on.
+pub async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(listen).await {
+        Err(error) if is_any_v6(listen) && error.kind() != ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, listen.port())).await
+        }
+        bound => bound,
+    }
+}
+
+fn is_any_v6(listen: SocketAddr) -> bool {
+    listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }
 
 async fn ready(State(pages): State<Pages>) -> (StatusCode, &'static str) {
@@ -63,6 +82,7 @@ pub fn openmetrics(text: Option<String>) -> OpenMetrics {
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -75,5 +95,24 @@ mod tests {
             "application/openmetrics-text; version=1.0.0; charset=utf-8"
         );
         assert_eq!(openmetrics(None).into_response().status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    const ANY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+    #[tokio::test]
+    async fn every_address_is_one_of_each_family_that_the_machine_has() {
+        let listener = bind(ANY).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_not_shared_by_family() {
+        let listener = bind(ANY).await.unwrap();
+        let again = bind(SocketAddr::new(ANY.ip(), listener.local_addr().unwrap().port())).await;
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::AddrInUse);
     }
 }

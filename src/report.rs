@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::api::Reason;
 use crate::object::ObjectName;
+use crate::postfix::Kept;
 
 /// The substance of a condition: whether it holds, why, and a sentence for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,10 +47,21 @@ pub struct ServerReport {
     pub complete: Option<u64>,
     /// Grows with each change of what Postfix's configuration depends on beside the `MailServer` itself.
     pub needs: u64,
+    /// What the rows need that are in the tables; `None`: not known.
+    pub settled: Option<Settled>,
     /// Managed rows that somebody else changed and that are left as they are.
     pub drifted: usize,
     /// Managed rows in the table `domain`, `mailbox`, and `alias` without identity rows.
     pub counts: Counts,
+}
+
+/// What the tables needed of Postfix's configuration, once they were as was declared.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settled {
+    /// [`ServerReport::needs`] of what was declared.
+    pub needs: u64,
+    /// What their rows need beside what is declared.
+    pub kept: Kept,
 }
 
 /// Managed rows of a server.

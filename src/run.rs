@@ -49,8 +49,8 @@ pub struct RunArguments {
     /// Serve only the objects of this namespace; all namespaces when left out
     #[arg(long, env = "VMAIL_WATCH_NAMESPACE")]
     pub watch_namespace: Option<String>,
-    /// Address for /healthz, /readyz and /metrics
-    #[arg(long, env = "VMAIL_LISTEN", default_value = "0.0.0.0:8080")]
+    /// Address for /healthz, /readyz and /metrics; by default all, of IPv6 and IPv4
+    #[arg(long, env = "VMAIL_LISTEN", default_value = "[::]:8080")]
     pub listen: SocketAddr,
     /// Seconds between two full comparisons of the tables with what is declared
     #[arg(long, env = "VMAIL_DRIFT_CHECK_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -9,7 +9,6 @@ use axum::extract::State as Extracted;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinError;
 
@@ -18,7 +17,7 @@ use super::contract::AgentStatus;
 use super::metrics::Metrics;
 use super::probe::Probe;
 use super::queue;
-use crate::http::{OpenMetrics, openmetrics};
+use crate::http::{OpenMetrics, bind, openmetrics};
 use crate::postfix::QUEUE_DIRECTORY;
 
 /// What runs, and why a newer configuration does not.
@@ -53,7 +52,7 @@ pub(super) async fn serve(
         .route("/status", get(status))
         .route("/metrics", get(metrics_page))
         .with_state(Pages { probe, state, metrics });
-    axum::serve(TcpListener::bind(listen).await?, router).await
+    axum::serve(bind(listen).await?, router).await
 }
 
 /// Why the pages are no longer served.

@@ -1,7 +1,7 @@
 //! Postfix as a child: started with a checked configuration, given a changed one, ended in order.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ const TOLD_PATHS: usize = 3;
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Address for /healthz, /readyz, /status and /metrics.
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT);
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), PORT);
 
 /// Where Postfix must answer before the pod is ready.
 const SMTP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 25);

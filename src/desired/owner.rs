@@ -1,5 +1,7 @@
 //! Who owns the mail of a domain or a mailbox where it is not the server's owner, and which directories that takes.
 
+use std::collections::BTreeMap;
+
 use super::{Verdict, desired, maildir};
 use crate::api::Reason;
 use crate::api::mail_server::MailboxFormat;
@@ -58,7 +60,7 @@ pub fn mbox_directories(index: &Index, name: &ObjectName) -> Vec<MailOwner> {
 #[must_use]
 pub fn owners(index: &Index, name: &ObjectName) -> Vec<MailOwner> {
     let Some(server) = index.server(name) else { return Vec::new() };
-    let mut owners = std::collections::BTreeMap::new();
+    let mut owners = Owners::default();
     for key in index.configured_keys(name) {
         let id = desired(index, name, key).wants.into_iter().find_map(|want| match want.row {
             Row::Id(id) => Some((want.object, (id.uid, id.gid))),
@@ -66,26 +68,80 @@ pub fn owners(index: &Index, name: &ObjectName) -> Vec<MailOwner> {
         });
         let Some((object, owner)) = id else { continue };
         match key {
-            Key::Domain(domain) => {
-                owners.insert(format!("{domain}/"), owner);
-            }
+            Key::Domain(domain) => owners.add_domain(domain.as_str(), owner),
             Key::Address(address) => {
                 let path = index
                     .mailbox(&object.name)
                     .and_then(|row| row.told_maildir.as_deref())
                     .map_or_else(|| maildir(server, address), str::to_owned);
-                // An adopted one may lie where nothing of ours does, deeper than the agent makes any.
-                if !is_safe(&path) {
-                    continue;
-                }
-                if let Some((parent, _)) = path.trim_end_matches('/').split_once('/') {
-                    let domain = index.holder(address.domain()).map(|(_, row)| row.ids).unwrap_or_default();
-                    owners.entry(format!("{parent}/")).or_insert(resolved(domain, server.owner));
-                }
-                owners.insert(path, owner);
+                owners.add_mailbox(path, owner, owner_of_domain(index, server, address.domain()));
             }
             Key::Admin(_) => {}
         }
     }
-    owners.into_iter().map(|(path, (uid, gid))| MailOwner { path, uid, gid }).collect()
+    owners.into_list()
+}
+
+/// Whether an object that `name` serves declares who owns the mail of a key.
+#[must_use]
+pub fn is_declared(index: &Index, name: &ObjectName, key: &Key) -> bool {
+    desired(index, name, key).wants.iter().any(|want| matches!(want.row, Row::Id(_)))
+}
+
+/// The same as [`owners`] of rows that are there although nothing declares them. `maildirs`: the paths of mailboxes, by
+/// their addresses.
+#[must_use]
+pub fn kept_owners(
+    index: &Index,
+    name: &ObjectName,
+    rows: &[IdRow],
+    maildirs: &BTreeMap<String, String>,
+) -> Vec<MailOwner> {
+    let Some(server) = index.server(name) else { return Vec::new() };
+    let of_key: BTreeMap<&str, (i32, i32)> =
+        rows.iter().map(|row| (row.key.as_str(), (row.uid, row.gid))).collect();
+    let mut owners = Owners::default();
+    for (key, owner) in &of_key {
+        match key.split_once('@') {
+            None => owners.add_domain(key, *owner),
+            Some((_, domain)) => {
+                let Some(path) = maildirs.get(*key) else { continue };
+                let of_domain = of_key.get(domain).copied();
+                let of_domain = of_domain.unwrap_or_else(|| owner_of_domain(index, server, domain));
+                owners.add_mailbox(path.clone(), *owner, of_domain);
+            }
+        }
+    }
+    owners.into_list()
+}
+
+fn owner_of_domain(index: &Index, server: &ServerRow, domain: &str) -> (i32, i32) {
+    let ids = index.holder(domain).map(|(_, row)| row.ids).unwrap_or_default();
+    resolved(ids, server.owner)
+}
+
+/// User and group by path.
+#[derive(Default)]
+struct Owners(BTreeMap<String, (i32, i32)>);
+
+impl Owners {
+    fn add_domain(&mut self, domain: &str, owner: (i32, i32)) {
+        self.0.insert(format!("{domain}/"), owner);
+    }
+
+    /// A mailbox, and the directory that it is in. An adopted one may lie where nothing of ours does, deeper than the agent
+    /// makes any: it is left out.
+    fn add_mailbox(&mut self, path: String, owner: (i32, i32), of_domain: (i32, i32)) {
+        if !is_safe(&path) {
+            return;
+        }
+        if let Some((parent, _)) = path.trim_end_matches('/').split_once('/') {
+            self.0.entry(format!("{parent}/")).or_insert(of_domain);
+        }
+        self.0.insert(path, owner);
+    }
+
+    fn into_list(self) -> Vec<MailOwner> {
+        self.0.into_iter().map(|(path, (uid, gid))| MailOwner { path, uid, gid }).collect()
+    }
 }

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::{Mailbox, MailboxStatus};
 use crate::index::Outline;
-use crate::tables::Table;
+use crate::tables::{IdRow, Table};
 use crate::testing::{World, myhost, object};
 
 fn under(world: &World, key: &str) -> Desired {
@@ -390,6 +390,37 @@ fn an_adopted_mailbox_has_its_owner_where_its_mail_is() {
     let owners = owner::owners(&world.index, &myhost());
     let paths: Vec<_> = owners.iter().map(|owner| (owner.path.as_str(), owner.uid, owner.gid)).collect();
     assert_eq!(paths, [("old/", 901, 901), ("old/a/", 950, 901)]);
+}
+
+/// As after a restart with a `MailDomain` or `Mailbox` that can't be parsed, or while deletions are held back.
+#[test]
+fn rows_that_nothing_declares_have_their_owners_where_their_mail_is() {
+    let world = World::with_alpha();
+    let row = |key: &str, uid| IdRow { key: key.to_owned(), uid, gid: 901 };
+    let rows = [
+        row("a@alpha.example.org", 950),
+        row("beta.example.org", 960),
+        row("b@beta.example.org", 970),
+        row("gone@beta.example.org", 980),
+        row("deep@beta.example.org", 990),
+    ];
+    let maildirs = [
+        ("a@alpha.example.org", "alpha.example.org/a/"),
+        ("b@beta.example.org", "beta.example.org/b/"),
+        ("deep@beta.example.org", "o/l/d/"),
+    ];
+    let maildirs = maildirs.map(|(key, path)| (key.to_owned(), path.to_owned())).into();
+    let owners = owner::kept_owners(&world.index, &myhost(), &rows, &maildirs);
+    let paths: Vec<_> = owners.iter().map(|owner| (owner.path.as_str(), owner.uid)).collect();
+    assert_eq!(
+        paths,
+        [
+            ("alpha.example.org/", 901),
+            ("alpha.example.org/a/", 950),
+            ("beta.example.org/", 960),
+            ("beta.example.org/b/", 970)
+        ]
+    );
 }
 
 #[test]

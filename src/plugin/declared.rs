@@ -95,6 +95,11 @@ impl Status {
             _ => Some(format!("the operator has not seen {} as it is now", self.object)),
         }
     }
+
+    /// Whether the operator holds deletions back, so that rows are there which nothing declares.
+    fn holds_deletions(&self) -> bool {
+        self.conditions.iter().any(|said| said.reason == Reason::DeletionsHeld.as_str())
+    }
 }
 
 impl Declared {
@@ -164,6 +169,15 @@ impl Declared {
 
     fn remember<K: kube::Resource<DynamicType = ()>>(&mut self, kind: Kind, object: &K, status: Status) {
         self.status.insert(ObjectId { kind, name: ObjectName::of(object) }, status);
+    }
+
+    /// Why mail for what nothing declares may be received all the same.
+    pub(super) fn doubts_of_absence(&self) -> Vec<String> {
+        let holding = self.servers.values().filter(|(_, status)| status.holds_deletions());
+        let held = holding.map(|(_, status)| {
+            format!("{} holds deletions back: what was declared before may still receive mail", status.object)
+        });
+        self.unseen.iter().cloned().chain(held).collect()
     }
 
     /// The rows of one server.

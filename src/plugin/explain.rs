@@ -100,7 +100,7 @@ impl Story<'_> {
             .entry(domain)
             .map_or(&[][..], |entry| entry.claims(self.address.local_part()));
         self.step(format!("no MailDomain declares {domain}"), claims.iter().map(|claim| &claim.object));
-        self.explanation.doubts.clone_from(&self.declared.unseen);
+        self.explanation.doubts = self.declared.doubts_of_absence();
         self.relay_denied(format!(
             "no MailServer receives mail for {domain}; only trustedNetworks may send there"
         ))
@@ -113,7 +113,7 @@ impl Story<'_> {
         };
         let step = self.step(format!("domain {}", row.domain), [holder]);
         step.facts.push(why.clone());
-        self.explanation.doubts.clone_from(&self.declared.unseen);
+        self.explanation.doubts = self.declared.doubts_of_absence();
         self.relay_denied(why)
     }
 

@@ -141,13 +141,14 @@ pub fn answers<'a>(rows: impl IntoIterator<Item = &'a Row>, owner: (i32, i32)) -
     }
     owners::name(&mut answers.entries, owner);
     spare_tagged_addresses(&mut answers.entries);
-    name_identities(&mut answers.entries);
+    identities::name(&mut answers.entries);
     answers
 }
 
-/// Adds the entries of mailboxes that stand for themselves among the aliases, where Postfix needs them, and removes those that it
-/// does not. For entries from elsewhere beside those of [`answers`], which are so already.
-pub fn name_identities(entries: &mut Entries) {
+/// Makes entries from elsewhere beside those of [`answers`] one whole, as those are: every mailbox has an owner where one
+/// has, and stands for itself among the aliases where Postfix needs it, and only there.
+pub fn complete(entries: &mut Entries, owner: (i32, i32)) {
+    owners::name(entries, owner);
     identities::name(entries);
 }
 

@@ -11,6 +11,7 @@ use crate::api::mail_server::{DEFAULT_OWNER, LookupTables, MailServerSpec};
 use crate::object::ObjectName;
 use crate::plan::fingerprint::digest;
 
+mod kept;
 mod main_cf;
 pub mod maps;
 mod master_cf;
@@ -25,6 +26,7 @@ pub mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use kept::Kept;
 pub use main_cf::DEFAULT_MAIL_STORE;
 pub use text::Error;
 

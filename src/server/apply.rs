@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::build::names::{self, Component};
-use super::build::{
-    CONFIG_HASH_ANNOTATION, DRAIN_ANNOTATION, DatabaseObjects, Objects, TABLES_ANNOTATION, short_hash,
-};
+use super::build::{CONFIG_HASH_ANNOTATION, DRAIN_ANNOTATION, DatabaseObjects, Objects, short_hash};
 use super::drain::{is_leaving, is_to_leave};
 use super::pods::{PodState, pod_state};
 use super::validate::ValidatedServer;
@@ -41,7 +39,10 @@ pub(super) async fn bounded<T>(
 }
 
 /// What became of a request, where an object that is gone is as good as one that was written or deleted.
-pub(super) fn unless_gone<T>(result: Result<T, Error>) -> Result<(), Error> {
+///
+/// # Errors
+/// Any other.
+pub fn unless_gone<T>(result: Result<T, Error>) -> Result<(), Error> {
     match result {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
@@ -202,15 +203,22 @@ fn contains(live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Postfix's `StatefulSet`; `None`: there is none yet.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn live_stateful_set(client: &Client, server: &ObjectName) -> Result<Option<StatefulSet>, Error> {
+    let api = Api::<StatefulSet>::namespaced(client.clone(), &server.namespace);
+    let name = names::postfix(&server.name);
+    bounded(&format!("StatefulSet {name}"), api.get_opt(&name)).await
+}
+
 /// The number of Postfix pods that there are to be, as was written last; `None`: there is no `StatefulSet` yet.
 ///
 /// # Errors
 /// When the API server can't be asked.
 pub async fn live_replicas(client: &Client, server: &ObjectName) -> Result<Option<i32>, Error> {
-    let api = Api::<StatefulSet>::namespaced(client.clone(), &server.namespace);
-    let name = names::postfix(&server.name);
-    let live = bounded(&format!("StatefulSet {name}"), api.get_opt(&name)).await?;
-    Ok(live.and_then(|live| live.spec?.replicas))
+    Ok(live_stateful_set(client, server).await?.and_then(|live| live.spec?.replicas))
 }
 
 /// The claim of a Postfix pod's queue, if it is there.
@@ -248,15 +256,14 @@ pub async fn ask_to_leave(
     Ok(())
 }
 
-/// Which tables the configuration names that was handed to Postfix last; `None`: there is none yet.
+/// The configuration that was handed to Postfix last; `None`: there is none yet.
 ///
 /// # Errors
 /// When the API server can't be asked.
-pub async fn tables_in_force(client: &Client, server: &ObjectName) -> Result<Option<String>, Error> {
+pub async fn config_in_force(client: &Client, server: &ObjectName) -> Result<Option<ConfigMap>, Error> {
     let api = Api::<ConfigMap>::namespaced(client.clone(), &server.namespace);
     let name = names::postfix(&server.name);
-    let live = bounded(&format!("ConfigMap {name}"), api.get_opt(&name)).await?;
-    Ok(live.and_then(|live| live.annotations().get(TABLES_ANNOTATION).cloned()))
+    bounded(&format!("ConfigMap {name}"), api.get_opt(&name)).await
 }
 
 /// Removes an embedded database that is used no more. Its claim and its accounts stay: with `embedded` again, it is as it was.

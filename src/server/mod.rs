@@ -17,8 +17,10 @@ pub mod database;
 pub mod drain;
 mod error;
 mod mail_claim;
+mod needs;
 pub mod pods;
 pub mod status;
+mod unused;
 pub mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,17 +45,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus, Reason};
-use crate::desired::domain_classes;
-use crate::desired::owner::{mbox_directories, owners};
-use crate::index::Index;
 use crate::index::stored_as::refused_switch;
 use crate::object::ObjectName;
-use crate::postfix::{self, Needs};
-use crate::report::{Finding, Reports};
+use crate::postfix;
+use crate::report::{Finding, Reports, ServerReport};
 use crate::watches::SharedIndex;
 use apply::bounded;
 use build::names::{CONTROLLED_SELECTOR, Component, INSTANCE_LABEL};
-use build::tables;
+use build::{TABLES_ANNOTATION, tables};
 use database::Endpoint;
 pub use error::Error;
 use status::Observed;
@@ -235,12 +234,16 @@ async fn reconcile(
     }
     // The objects are large: pinned, they don't lie on the stack of every task.
     let made = Box::pin(make(server, &context)).await;
-    let mut next = status::RESYNC;
+    let (mut next, mut agents) = (status::RESYNC, BTreeMap::new());
     if let Some(observed) = observe(server, &context, &made).await? {
         next = observed.look_again_after();
+        agents.clone_from(&observed.replicas);
         update_status(server, &context, status::status(server, observed, Timestamp::now())).await?;
     }
-    made?;
+    let made = made?;
+    if !made.tables_first {
+        unused::remove(&context.client, &made.server, &agents, &made.config_hash).await?;
+    }
     context.succeeded(&ObjectName::of(server));
     Ok(Action::requeue(next))
 }
@@ -254,6 +257,9 @@ fn back_off(server: &DeserializeGuard<MailServer>, error: &Error, context: &Cont
 
 /// What became of a server's objects.
 struct Made {
+    server: ValidatedServer,
+    /// Postfix was left as it is.
+    tables_first: bool,
     config_hash: String,
     credentials: Option<Finding>,
     shortcoming: Option<Finding>,
@@ -263,7 +269,14 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let mut validated = validate::validate(server, &context.images)?;
     // What the domains need is not known before all of them are: better late than a configuration that lacks a look-up.
     context.index.complete().await;
-    let needs = needs(&context.index.read(), &validated.name);
+    let in_force = apply::config_in_force(&context.client, &validated.name).await?;
+    let report = context.reports.get(&validated.name);
+    let needs = needs::needs(
+        &context.index.read(),
+        (&validated.name, validated.tables),
+        report.as_ref(),
+        in_force.as_ref(),
+    );
     let database = validated.endpoint.as_ref().map(Endpoint::for_postfix);
     let config = postfix::render(&validated.name, &server.spec, database.as_ref(), &needs)?;
     let accounts = match validated.database {
@@ -274,22 +287,16 @@ async fn make(server: &MailServer, context: &Context) -> Result<Made, Error> {
     let wanted = validated.postfix.replicas;
     validated.postfix.replicas = replicas(&validated, context, &pods).await?;
     let objects = build::build(&validated, &config, accounts.as_ref());
-    let tables_first = tables_first(&validated, context).await?;
+    let tables_first = tables_first(&validated, report.as_ref(), in_force.as_ref());
     Box::pin(apply::apply(&context.client, &validated, objects, tables_first)).await?;
     mail_claim::keep(server, &validated, &context.client).await?;
     apply::ask_to_leave(&context.client, &validated.name, &pods, wanted).await?;
     if !tables_first {
         apply::touch(&context.client, &pods, &config.hash).await?;
-        if validated.endpoint.is_some() {
-            apply::remove_look_up_files(&context.client, &validated.name).await?;
-        }
-        if validated.database.is_none() {
-            apply::remove_database(&context.client, &validated).await?;
-        }
     }
     let credentials = credentials::obstacle(&context.client, &validated).await?;
     let shortcoming = credentials::shortcoming(&context.client, &validated).await?;
-    Ok(Made { config_hash: config.hash, credentials, shortcoming })
+    Ok(Made { server: validated, tables_first, config_hash: config.hash, credentials, shortcoming })
 }
 
 /// As many replicas as it takes until those that are to go have emptied their queues.
@@ -318,20 +325,14 @@ async fn replicas(server: &ValidatedServer, context: &Context, pods: &[Pod]) -> 
 
 /// Whether Postfix would be handed other tables than it has, and these don't have all accounts yet: it would refuse mail for
 /// those that are missing.
-async fn tables_first(server: &ValidatedServer, context: &Context) -> Result<bool, Error> {
-    let in_force = apply::tables_in_force(&context.client, &server.name).await?;
-    let complete = context.reports.get(&server.name).and_then(|report| report.complete);
-    Ok(in_force.is_some_and(|in_force| in_force != tables(server)) && complete != Some(server.tables))
-}
-
-fn needs(index: &Index, server: &ObjectName) -> Needs {
-    Needs {
-        domains: domain_classes(index, server),
-        transports: index.has_transports(server),
-        disabled: index.has_guarded(server),
-        owners: owners(index, server),
-        directories: mbox_directories(index, server),
-    }
+fn tables_first(
+    server: &ValidatedServer,
+    report: Option<&ServerReport>,
+    in_force: Option<&ConfigMap>,
+) -> bool {
+    let in_force = in_force.and_then(|config_map| config_map.annotations().get(TABLES_ANNOTATION));
+    let complete = report.and_then(|report| report.complete);
+    in_force.is_some_and(|in_force| *in_force != tables(server)) && complete != Some(server.tables)
 }
 
 /// What there is to tell; `None` after a failure that says nothing about the server, as an outage of the API server.
@@ -344,7 +345,7 @@ async fn observe(
     let postfix = apply::pods(&context.client, &name, Component::Postfix).await?;
     let agents = agent::statuses(&postfix).await;
     let (config, config_hash, credentials) = match made {
-        Ok(Made { config_hash, credentials, shortcoming }) => {
+        Ok(Made { config_hash, credentials, shortcoming, .. }) => {
             let config = agent::config_finding(agents.values(), config_hash);
             let switch = refused_switch(server).map(|told| Finding::bad(Reason::ConfigInvalid, told));
             let shortcoming = switch.or(shortcoming.clone());

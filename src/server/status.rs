@@ -279,6 +279,7 @@ mod tests {
             credentials: None,
             report: Some(ServerReport {
                 needs: 0,
+                settled: None,
                 drifted: 0,
                 database: Some(Finding::good(Reason::Ready, "")),
                 complete: Some(1),

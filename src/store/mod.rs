@@ -10,6 +10,7 @@ mod columns;
 mod dialect;
 mod expiry;
 mod grants;
+mod kept;
 mod names;
 mod piecemeal;
 mod read;

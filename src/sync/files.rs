@@ -20,12 +20,14 @@ use super::serve::{REPORT_INTERVAL, jittered};
 use super::teller::Teller;
 use crate::api::Reason;
 use crate::client;
+use crate::desired::owner::kept_owners;
 use crate::desired::{Verdict, desired, unserved};
-use crate::index::{Key, Work};
+use crate::index::{Index, Key, Work};
 use crate::object::ObjectName;
-use crate::postfix::maps::{self, Refusal};
+use crate::postfix::Kept;
+use crate::postfix::maps::{self, Map, Refusal};
 use crate::postfix::shards::{self, TooMany};
-use crate::report::{Counts, Finding, ServerReport};
+use crate::report::{Counts, Finding, ServerReport, Settled};
 use config_maps::ConfigMaps;
 use set::{Set, Wanted};
 
@@ -100,6 +102,7 @@ struct Passes<'a> {
     written: Set,
     counts: Counts,
     held: Option<Held>,
+    settled: Option<Settled>,
     recent: &'a mut Recent,
     teller: Teller<'a>,
 }
@@ -120,6 +123,7 @@ impl<'a> Passes<'a> {
             written,
             counts: Counts::default(),
             held: None,
+            settled: None,
             recent,
             teller: Teller::new(context, server),
         })
@@ -127,27 +131,32 @@ impl<'a> Passes<'a> {
 
     /// Compares everything that is declared with what the `ConfigMap`s hold now, whoever wrote it.
     async fn full(&mut self) -> Result<(), FilesError> {
-        self.context.index.quietly(|index| index.take_work(self.server));
+        let (_, needs) = self.take_work();
         if self.config_maps.refresh().await? {
             let message = "somebody else had changed the look-up files, they are corrected";
             tracing::info!(server = %self.server, message, "drift");
             self.teller.event(EventType::Normal, Reason::DriftCorrected, message.to_owned()).await;
         }
-        self.pass(None).await
+        self.pass(None, needs).await
     }
 
     /// Works on what events touched.
     async fn touched(&mut self) -> Result<(), FilesError> {
-        let Work { all, mut keys, counted } =
-            self.context.index.quietly(|index| index.take_work(self.server));
+        let (Work { all, mut keys, counted }, needs) = self.take_work();
         keys.extend(counted.into_iter().map(Key::Domain));
-        self.pass((!all).then_some(&keys)).await
+        self.pass((!all).then_some(&keys), needs).await
+    }
+
+    /// The work, and the version of what the configuration depends on that it leads to.
+    fn take_work(&self) -> (Work, u64) {
+        let take = |index: &mut Index| (index.take_work(self.server), index.needs_version(self.server));
+        self.context.index.quietly(take)
     }
 
     /// Writes what changed, then tells the objects under `touched` keys (`None`: all of them).
-    async fn pass(&mut self, touched: Option<&BTreeSet<Key>>) -> Result<(), FilesError> {
+    async fn pass(&mut self, touched: Option<&BTreeSet<Key>>, needs: u64) -> Result<(), FilesError> {
         let started = Instant::now();
-        let result = self.write(touched).await;
+        let result = self.write(touched, needs).await;
         self.context.metrics.pass(result.is_ok(), started.elapsed());
         if result.is_ok() && self.teller.has_news(&self.report()) {
             self.tell();
@@ -155,7 +164,7 @@ impl<'a> Passes<'a> {
         result
     }
 
-    async fn write(&mut self, touched: Option<&BTreeSet<Key>>) -> Result<(), FilesError> {
+    async fn write(&mut self, touched: Option<&BTreeSet<Key>>, needs: u64) -> Result<(), FilesError> {
         let wanted = self.wanted(touched).await;
         let Some(row) = self.context.index.read().server(self.server).cloned() else { return Ok(()) };
         let answers = maps::answers(&wanted.rows, row.owner);
@@ -171,13 +180,20 @@ impl<'a> Passes<'a> {
         let has_unreadable = self.context.index.read().has_unreadable();
         let (deleted, stays) =
             if self.held.is_some() || has_unreadable { (0, gone) } else { (gone.len(), BTreeSet::new()) };
-        let set = Set::new(answers.entries, answers.alias_domains).with_kept(&self.written, &wanted, &stays);
+        let set = Set::new(answers.entries, answers.alias_domains).with_kept(
+            &self.written,
+            &wanted,
+            &stays,
+            row.owner,
+        );
+        let kept = self.kept(&set, stays.union(&wanted.kept));
         let is_full = touched.is_none();
         if is_full || set != self.written {
             self.config_maps.write(&shards::shards(&set.entries), &set.alias_domains).await?;
             self.written = set;
             self.recent.add(Instant::now(), deleted);
         }
+        self.settled = Some(Settled { needs, kept });
         self.counts = wanted.counts;
         let mut verdicts = wanted.verdicts;
         // Of a key that this server has just lost a pass from before may have told something else.
@@ -188,6 +204,16 @@ impl<'a> Passes<'a> {
         }
         self.context.statuses.offer(verdicts);
         Ok(())
+    }
+
+    /// What a set needs of the configuration in which the entries under some keys are kept.
+    fn kept<'k>(&self, set: &Set, keys: impl Iterator<Item = &'k Key>) -> Kept {
+        let ids = set.ids(keys);
+        Kept {
+            transports: set.has_any(Map::Transport),
+            disabled: set.has_any(Map::Disabled),
+            owners: kept_owners(&self.context.index.read(), self.server, &ids, &set.maildirs(&ids)),
+        }
     }
 
     async fn wanted(&self, touched: Option<&BTreeSet<Key>>) -> Wanted {
@@ -223,6 +249,7 @@ impl<'a> Passes<'a> {
             },
             complete: self.tables,
             needs: self.context.index.read().needs_version(self.server),
+            settled: self.settled.clone(),
             drifted: 0,
             counts: self.counts,
         }

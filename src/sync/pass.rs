@@ -1,6 +1,7 @@
 //! One pass: what is desired under some keys, what is there, the difference, and what the objects are told.
 
 mod compare;
+mod settle;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::plan::RowId;
 use crate::report::{Finding, ServerReport};
 use crate::store::{self, Owned, Store};
 use crate::tables::{SharedColumn, Table};
+use settle::Settling;
 
 /// Why a pass ended early.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,7 @@ pub(super) struct Passes<'a> {
     drifted: Drifted,
     /// Rows that should go and that the database keeps.
     refused: Refused,
+    settling: Settling,
     teller: Teller<'a>,
 }
 
@@ -92,6 +95,7 @@ impl<'a> Passes<'a> {
             troubled: BTreeSet::new(),
             drifted: Drifted::default(),
             refused: Refused::default(),
+            settling: Settling::default(),
             teller: Teller::new(context, server),
         }
     }
@@ -114,6 +118,7 @@ impl<'a> Passes<'a> {
         self.context.index.quietly(|index| index.take_work(self.server));
         let started = Instant::now();
         let result = self.compare_all().await;
+        self.settling.is_doubted = true;
         self.finish(started, result)
     }
 
@@ -273,6 +278,7 @@ impl<'a> Passes<'a> {
             tables,
             complete: Some(self.tables),
             needs: self.context.index.read().needs_version(self.server),
+            settled: self.settling.settled.clone(),
             drifted: self.drifted.len(),
             counts: self.tally.counts(),
         }

@@ -100,6 +100,7 @@ fn outage(
         database,
         complete: last.as_ref().and_then(|report| report.complete),
         needs: context.index.read().needs_version(server),
+        settled: None,
         drifted: last.as_ref().map_or(0, |report| report.drifted),
         counts: last.map_or_else(Counts::default, |report| report.counts),
     }
@@ -237,10 +238,11 @@ async fn work(
             passes.touched().await?;
             continue;
         }
-        let report_due = passes.report_due(REPORT_INTERVAL);
+        let (report_due, settle_due) = (passes.report_due(REPORT_INTERVAL), passes.settle_due());
         tokio::select! {
             result = changed.changed() => if result.is_err() { return Ok(()) },
             () = tokio::time::sleep_until(report_due.unwrap_or(next_check)), if report_due.is_some() => passes.report(),
+            () = tokio::time::sleep_until(settle_due.unwrap_or(next_check)), if settle_due.is_some() => passes.settle().await?,
             () = tokio::time::sleep_until(next_check) => {}
             () = tokio::time::sleep_until(next_ping) => {}
             () = stop.cancelled() => {}

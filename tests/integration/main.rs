@@ -13,6 +13,7 @@ mod api_server;
 mod bed;
 mod cluster;
 mod files;
+mod kept;
 mod load;
 mod mail;
 mod mariadb;

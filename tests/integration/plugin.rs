@@ -76,8 +76,13 @@ fn every_way_of_the_seed_is_explained(plugin: &Plugin) {
         ("nobody@alpha.example.org", 1, &["refused with 550 5.1.1 <nobody@alpha.example.org>"]),
         ("someone@elsewhere.example.net", 1, &["refused with 554 5.7.1"]),
     ] {
-        let (exit, said) = plugin.ask(&["explain", address, "-n", "mail"]);
-        assert_eq!(exit, code, "{said}");
+        let mut said = String::new();
+        // While the server of another test holds deletions back, nobody can tell about a domain that nothing declares.
+        await_true(Duration::from_mins(1), &format!("explain {address} ends with {code}"), || {
+            let exit;
+            (exit, said) = plugin.ask(&["explain", address, "-n", "mail"]);
+            exit == code
+        });
         for words in words {
             assert!(said.contains(words), "{words:?} is not in\n{said}");
         }

@@ -9,7 +9,7 @@ use vmail_operator::store::Store;
 use vmail_operator::tables::{IdRow, MailboxRow, Row};
 
 use crate::mariadb::MariaDb;
-use crate::store::{SERVER, alias, alpha_and_delta, writing};
+use crate::store::{SERVER, alias, alpha_and_delta, execute, writing};
 
 fn mailbox(name: &str, active: bool) -> Row {
     Row::Mailbox(MailboxRow {
@@ -149,4 +149,35 @@ async fn an_address_with_an_extension_is_found_with_any_delimiter_and_files_answ
     assert!(refused("off+x@alpha.example.org", "+") && refused("off-x@alpha.example.org", "+-"));
     assert!(!refused("off-x@alpha.example.org", "+") && !refused("off-x@delta.example.org", "-"));
     assert!(!refused("off-list@alpha.example.org", "-") && !refused("off.alias@delta.example.org", "."));
+}
+
+#[tokio::test]
+async fn what_rows_need_of_the_configuration_is_found_whoever_wrote_them() {
+    let mariadb = MariaDb::shared();
+    let access = mariadb.database("needed").await;
+    let mut store = Store::open(&access, SERVER).await.unwrap();
+    let mut rows = alpha_and_delta();
+    rows.extend([mailbox("a", true), alias("a@alpha.example.org", "a@alpha.example.org".into())]);
+    store.apply(&writing(rows)).await.unwrap();
+    let mut somebody = mariadb.root(Some("needed")).await;
+    for (sql, transports, disabled) in [
+        ("UPDATE domain SET transport = 'virtual'", false, false),
+        (
+            "UPDATE domain SET transport = 'lmtp:inet:dovecot:24' WHERE domain = 'delta.example.org'",
+            true,
+            false,
+        ),
+        ("UPDATE domain SET transport = '', active = domain <> 'delta.example.org'", true, false),
+        ("UPDATE domain SET active = 1", false, false),
+        ("UPDATE mailbox SET active = 0", false, true),
+        ("UPDATE alias SET active = 0", false, false),
+    ] {
+        execute(&mut somebody, sql).await;
+        assert_eq!(store.has_transports().await.unwrap(), transports, "{sql}");
+        assert_eq!(store.has_disabled().await.unwrap(), disabled, "{sql}");
+    }
+    assert_eq!(store.ids().await.unwrap(), []);
+    let id = IdRow { key: "alpha.example.org".into(), uid: 950, gid: 951 };
+    store.apply(&writing(vec![Row::Id(id.clone())])).await.unwrap();
+    assert_eq!(store.ids().await.unwrap(), [id]);
 }

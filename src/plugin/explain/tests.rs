@@ -235,6 +235,28 @@ fn what_is_not_in_place_or_not_seen_leaves_a_doubt() {
     assert_eq!(about(&world, "x@elsewhere.example.net").exit_code(), 3);
 }
 
+/// As after a `kubectl delete` of all `MailDomain`s: Postfix goes on receiving their mail.
+#[test]
+fn deletions_that_are_held_back_leave_a_doubt() {
+    let mut world = world();
+    let mut holding: Value =
+        in_place(object("mail", "myhost", 0, &json!({"hostname": "myhost.example.org"})));
+    holding["status"]["conditions"] = json!(["Ready", "TablesSynced"].map(|type_| json!({
+        "type": type_, "status": "False", "reason": "DeletionsHeld", "lastTransitionTime": "2026-11-23T08:00:00Z",
+        "message": "12 deletions are held back",
+    })));
+    world.add_server(&serde_json::from_value(holding).unwrap());
+    let elsewhere = json!({"domain": "unserved.example.org", "serverRef": {"name": "another"}});
+    add_domain(&mut world, "unserved", 1, &elsewhere);
+    for address in ["bob@pruned.example.org", "bob@unserved.example.org"] {
+        let explanation = about(&world, address);
+        let told = explanation.to_string();
+        assert!(told.contains("MailServer mail/myhost holds deletions back"), "{told}");
+        assert_eq!(explanation.exit_code(), 3);
+    }
+    assert_eq!(about(&world, "bob@alpha.example.org").exit_code(), 3, "one of its rows may be older");
+}
+
 #[test]
 fn an_adopted_mailbox_has_its_mail_where_its_status_says() {
     let mut world = world();

@@ -13,7 +13,11 @@ pub(super) fn name(entries: &mut Entries) {
     let has_catch_all = |address: &str| {
         address.split_once('@').is_some_and(|(_, domain)| goto(&format!("@{domain}")).is_some())
     };
-    let is_tagged = |address: &str| without_extension(address).any(|other| goes_elsewhere(&other));
+    // One that is switched off is no mailbox here, and its identity stays where it has one.
+    let is_mailbox = |address: &str| entries.contains_key(&(Map::Mailbox, address.to_owned()));
+    let answers =
+        |address: &str| goes_elsewhere(address) || (goto(address).is_some() && !is_mailbox(address));
+    let is_tagged = |address: &str| without_extension(address).any(|other| answers(&other));
     let mailboxes = entries.keys().filter(|(map, _)| *map == Map::Mailbox).map(|(_, address)| address);
     let plain = mailboxes.filter(|address| !goes_elsewhere(address));
     let (named, unnamed): (Vec<_>, Vec<_>) =

@@ -1,6 +1,6 @@
 //! Who mail is delivered as: the answers of [`super::Map::Uid`] and [`super::Map::Gid`].
 
-use super::{Entries, Map, without_extension};
+use super::{DISABLED, Entries, Map, without_extension};
 
 /// Has every mailbox find its owner, where some mail has one of its own. The answer is that of the mailbox that was found:
 ///
@@ -28,8 +28,8 @@ fn name_those_of_domains(entries: &mut Entries, map: Map, owner: &str) {
 }
 
 fn drop_those_switched_off(entries: &mut Entries, map: Map) {
-    let disabled = entries.keys().filter(|(of, _)| *of == Map::Disabled);
-    let keys: Vec<String> = disabled.map(|(_, address)| address.clone()).collect();
+    let disabled = entries.iter().filter(|((of, _), answer)| *of == Map::Disabled && *answer == DISABLED);
+    let keys: Vec<String> = disabled.map(|((_, address), _)| address.clone()).collect();
     for key in keys {
         entries.remove(&(map, key));
     }

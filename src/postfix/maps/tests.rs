@@ -244,6 +244,36 @@ fn a_mailbox_whose_address_is_anothers_with_a_tag_has_its_own_owner() {
     assert_eq!(source(&off, Map::Uid), pairs(&[("@alpha.example.org", "901")]), "main.cf names the table");
 }
 
+/// Mail for `off-list` would be looked up as `off`, and bounce.
+#[test]
+fn a_mailbox_is_not_taken_for_the_tagged_address_of_one_that_is_switched_off() {
+    let (off, list) = ("off@alpha.example.org", "off-list@alpha.example.org");
+    let rows = [
+        mailbox(off, "alpha.example.org/off/", false),
+        alias(off, off, true),
+        mailbox(list, "alpha.example.org/off-list/", true),
+        alias(list, list, true),
+    ];
+    assert_eq!(source(&rows, Map::Alias), pairs(&[(list, list), (off, off)]));
+}
+
+#[test]
+fn what_is_whole_is_completed_to_the_same() {
+    let id = |key: &str, uid| Row::Id(IdRow { key: key.into(), uid, gid: 901 });
+    let rows = [
+        domain("alpha.example.org", "", false, true),
+        mailbox("off@alpha.example.org", "alpha.example.org/off/", false),
+        mailbox("off-list@alpha.example.org", "alpha.example.org/off-list/", true),
+        alias("@alpha.example.org", "off-list@alpha.example.org", true),
+        id("alpha.example.org", 950),
+        id("off-list@alpha.example.org", 960),
+    ];
+    let whole = answers(&rows, (901, 901)).entries;
+    let mut completed = whole.clone();
+    complete(&mut completed, (901, 901));
+    assert_eq!(completed, whole);
+}
+
 #[test]
 fn what_has_a_row_of_its_own_is_not_refused_for_a_mailbox_that_is_switched_off() {
     let rows = [

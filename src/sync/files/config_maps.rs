@@ -142,16 +142,76 @@ impl ConfigMaps {
     async fn show(&self, hash: &str) {
         let shown = async {
             for pod in apply::pods(&self.client, &self.server, Component::Postfix).await? {
-                apply::annotate(&self.client, &pod, MAPS_HASH_ANNOTATION, hash).await?;
+                let asked = apply::annotate(&self.client, &pod, MAPS_HASH_ANNOTATION, hash).await;
+                // The others need not wait with it.
+                if let Err(error) = apply::unless_gone(asked) {
+                    self.not_shown(&error);
+                }
             }
-            Ok::<_, crate::server::Error>(())
+            Ok(())
         };
         if let Err(error) = shown.await {
-            tracing::warn!(server = %self.server, %error, "pods not asked to look at the changed look-up files");
+            self.not_shown(&error);
         }
+    }
+
+    fn not_shown(&self, error: &crate::server::Error) {
+        tracing::warn!(server = %self.server, %error, "pods not asked to look at the changed look-up files");
     }
 
     fn api(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &self.server.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use axum::http::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Three pods, of which the first is gone when it is written and the second can't be. `asked` gets the names of those
+    /// that are written.
+    fn pods(asked: Arc<Mutex<Vec<String>>>) -> Client {
+        let pod = |name: &str| json!({"metadata": {"name": name, "namespace": "mail"}});
+        let items = ["gone", "refused", "there"].map(pod);
+        let list = json!({"metadata": {}, "items": items});
+        let failure = |code: u16, reason: &str| json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason});
+        Client::new(
+            tower::service_fn(move |request: Request<Body>| {
+                let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+                let (code, body) = match (request.method(), name.as_str()) {
+                    (&Method::GET, _) => (200, list.clone()),
+                    (_, "gone") => (404, failure(404, "NotFound")),
+                    (_, "refused") => (403, failure(403, "Forbidden")),
+                    (_, name) => (200, pod(name)),
+                };
+                if request.method() == Method::PATCH {
+                    asked.lock().unwrap().push(name);
+                }
+                let body = Body::from(body.to_string().into_bytes());
+                std::future::ready(Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap()))
+            }),
+            "mail",
+        )
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_can_not_be_asked_keeps_no_other_from_the_changed_files() {
+        let asked = Arc::default();
+        let config_maps = ConfigMaps {
+            client: pods(Arc::clone(&asked)),
+            server: ObjectName::new("mail", "myhost"),
+            owner: OwnerReference::default(),
+            manifest: None,
+            held: BTreeMap::new(),
+        };
+        config_maps.show("0123456789abcdef").await;
+        assert_eq!(*asked.lock().unwrap(), ["gone", "refused", "there"]);
     }
 }

@@ -222,7 +222,7 @@ impl Passes<'_> {
         self.plan_with(held, passwords, |terms| plan::plan(wanted, current, terms))
     }
 
-    async fn current(&mut self, keys: &[Key]) -> Result<Current, PassError> {
+    pub(super) async fn current(&mut self, keys: &[Key]) -> Result<Current, PassError> {
         Ok(self.store.read(&keys.iter().collect::<Vec<_>>()).await?)
     }
 
