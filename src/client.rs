@@ -30,12 +30,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the API server is away or too busy, and would answer no other request either.
+    /// Whether the API server is away or too busy, and would answer no other request either. A webhook that fails for one
+    /// object (500) is none.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Api(kube::Error::Api(status)) => status.code >= 500 || status.code == 429,
-            Self::Api(_) | Self::Timeout(_) => true,
+            Self::Api(kube::Error::Api(status)) => matches!(status.code, 429 | 503 | 504),
+            Self::Api(error) => matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_)),
+            Self::Timeout(_) => true,
         }
     }
 

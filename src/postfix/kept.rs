@@ -22,12 +22,16 @@ impl Kept {
     #[must_use]
     pub fn looked_up(files: &BTreeMap<String, String>) -> Self {
         let main_cf = files.get(MAIN_CF).map_or("", String::as_str);
-        let names = |map: Map| main_cf.contains(&format!("/{}", map.as_str()));
+        let value = |parameter: &str| {
+            let of = |line: &'_ str| line.strip_prefix(parameter)?.strip_prefix(" = ").map(str::to_owned);
+            main_cf.lines().find_map(of).unwrap_or_default()
+        };
+        let names = |parameter: &str, map: Map| value(parameter).contains(&format!("/{}", map.as_str()));
         // The list has the directories of mbox files too, whoever owns them.
-        let list = files.get(owners::FILE).filter(|_| names(Map::Uid));
+        let list = files.get(owners::FILE).filter(|_| names("virtual_uid_maps", Map::Uid));
         Self {
-            transports: main_cf.lines().any(|line| line.starts_with("transport_maps = ")),
-            disabled: names(Map::Disabled),
+            transports: !value("transport_maps").is_empty(),
+            disabled: names("smtpd_recipient_restrictions", Map::Disabled),
             owners: list.map(|list| owners::parse(list)).unwrap_or_default(),
         }
     }

@@ -1,5 +1,7 @@
 //! The list of what has to be in the mail store with another owner than the server's, for the agent.
 
+use std::collections::BTreeMap;
+
 use super::MailOwner;
 use super::text::Error;
 
@@ -12,14 +14,14 @@ const LARGEST: usize = 900 << 10;
 const PATH_RULE: &str = "an address whose local part can't be the name of a directory";
 const SIZE_RULE: &str = "fewer mailboxes with an owner of their own, or fewer domains of mbox files: the list of them doesn't fit into a ConfigMap";
 
-/// `uid gid path` a line: what belongs to the server's owner, then what belongs to another.
+/// `uid gid path` a line, by path: what belongs to the server's owner, and what belongs to another, who comes first.
 pub(super) fn render(directories: &[MailOwner], owners: &[MailOwner]) -> Result<String, Error> {
-    let is_owned = |directory: &&MailOwner| !owners.iter().any(|owner| owner.path == directory.path);
-    let all: Vec<&MailOwner> = directories.iter().filter(is_owned).chain(owners).collect();
-    if all.iter().any(|owner| !is_safe(&owner.path)) {
+    let by_path = directories.iter().chain(owners).map(|owner| (&*owner.path, owner));
+    let all: BTreeMap<&str, &MailOwner> = by_path.collect();
+    if all.keys().any(|path| !is_safe(path)) {
         return Err(Error::new("metadata", PATH_RULE));
     }
-    let text = text(all);
+    let text = text(all.into_values());
     if text.len() > LARGEST { Err(Error::new("uid", SIZE_RULE)) } else { Ok(text) }
 }
 
@@ -53,6 +55,8 @@ pub fn is_safe(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -65,6 +69,7 @@ mod tests {
             uid in 1..i32::MAX,
             gid in 1..i32::MAX,
         ) {
+            let paths: Vec<String> = BTreeSet::from_iter(paths).into_iter().collect();
             let owners: Vec<_> = paths.iter().map(|path| MailOwner { path: path.clone(), uid, gid }).collect();
             let is_bad = |path: &String| {
                 let names = path.trim_end_matches('/').split('/').collect::<Vec<_>>();

@@ -133,6 +133,33 @@ mod tests {
         assert_eq!(needs.owners.iter().map(|owner| owner.uid).collect::<Vec<_>>(), [901, 960, 950]);
     }
 
+    /// Else Postfix would be reloaded, and all deferred mail tried, at every start of the operator.
+    #[test]
+    fn what_is_in_force_is_rendered_again_as_it_is() {
+        let spec: MailServerSpec = serde_json::from_value(
+            json!({"hostname": "myhost.example.org", "lookupTables": "lmdb", "mailStore": {"format": "Mbox"}}),
+        )
+        .unwrap();
+        let mut world = World::with_alpha();
+        world.server("mail", "myhost", serde_json::to_value(&spec).unwrap());
+        world.domain(
+            "mail",
+            "beta",
+            1,
+            json!({"serverRef": {"name": "myhost"}, "domain": "beta.example.org"}),
+        );
+        world.mailbox("mail", "bob", 2, json!({"address": "bob@alpha.example.org", "uid": 950}));
+        let told = report(world.index.needs_version(&myhost()), Kept::default());
+        let rendered = |report, live: Option<&ConfigMap>| {
+            let needs = needs(&world.index, (&myhost(), TABLES), report, live);
+            postfix::render(&myhost(), &spec, None, &needs).unwrap().files
+        };
+        let settled = rendered(Some(&told), None);
+        assert!(settled[postfix::owners::FILE].contains("beta.example.org/"), "{settled:?}");
+        let live = ConfigMap { data: Some(settled.clone()), ..ConfigMap::default() };
+        assert_eq!(rendered(None, Some(&live)), settled);
+    }
+
     #[test]
     fn a_configuration_with_one_owner_names_none() {
         let live =

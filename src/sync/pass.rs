@@ -175,8 +175,9 @@ impl<'a> Passes<'a> {
         let Owned { mut keys, alias_domains } = owned;
         self.tally = Tally::new(keys.len(), counts);
         self.losses = Losses::new(alias_domains);
-        self.ask_brake(&keys).await?;
+        // Under what is declared there may be rows that another server had before.
         keys.extend(self.context.index.read().keys_of(self.server));
+        self.ask_brake(&keys).await?;
         self.compare_many(keys, rows).await
     }
 

@@ -55,6 +55,7 @@ async fn a_domain_that_is_let_go_as_it_is_keeps_its_owner() {
         "serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "uid": 950, "deletionPolicy": "Retain",
     });
     bed.create::<MailDomain>("alpha", &spec).await;
+    bed.rows(&mariadb, "vmail_id", 1).await;
     has(&bed, "owners", "950 901 alpha.example.org/", true).await;
     bed.delete::<MailDomain>("alpha").await;
     bed.rows(&mariadb, "vmail_owner", 0).await;

@@ -9,7 +9,7 @@ use super::super::brake::Doomed;
 use super::super::chunk::chunks;
 use super::{PassError, Passes};
 use crate::desired::{Desired, PasswordWant, Verdict, Want, desired, unserved};
-use crate::index::Key;
+use crate::index::{Key, Work};
 use crate::password::{self, Request};
 use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
 use crate::store::Error;
@@ -160,10 +160,21 @@ impl Passes<'_> {
                 gathered = self.gather(keys, None).await?;
                 plan = self.apply_one_by_one(&mut gathered).await?;
             }
+            Err(Error::Changed) => {
+                plan = Plan::default();
+                self.put_off(keys);
+                gathered.wanted.clear();
+            }
             Err(error) => return Err(error.into()),
         }
         self.tell(&plan, gathered.wanted);
         Ok((plan, gathered.current))
+    }
+
+    /// Leaves keys to the next pass: somebody else is changing their rows.
+    fn put_off(&self, keys: &[Key]) {
+        let work = Work { keys: keys.iter().cloned().collect(), ..Work::default() };
+        self.context.index.quietly(|index| index.give_back(self.server, work));
     }
 
     /// Which of some keys lose rows by the plan for them, and whose.
@@ -251,6 +262,10 @@ impl Passes<'_> {
                 Ok(()) => done.merge(plan),
                 Err(error) if error.is_about_a_row() => {
                     self.refuse(wanted, at, &error);
+                }
+                Err(Error::Changed) => {
+                    self.put_off(std::slice::from_ref(&wanted[at].0));
+                    wanted[at].1.verdicts.clear();
                 }
                 Err(error) => return Err(error.into()),
             }
