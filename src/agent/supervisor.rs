@@ -297,7 +297,7 @@ impl Supervisor {
             }
             Err(error) => {
                 if candidate.is_wanted && matches!(error, Error::Refused(_)) {
-                    course.refused(wanted, &error);
+                    course.refused(wanted, &error, now());
                 } else {
                     course.failed(candidate, &error, now());
                 }

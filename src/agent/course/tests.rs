@@ -78,7 +78,7 @@ fn a_refused_configuration_keeps_out_nothing_else() {
     let wanted =
         mounted("myhostname = b\nrelayhost = [smtp.example.net]:587\nvirtual_uid_maps = static:901\n");
     assert_eq!(look(&mut course, &wanted, "A", now).0, Step::Exchange);
-    course.refused(&wanted, &refusal());
+    course.refused(&wanted, &refusal(), now);
     assert_eq!(look(&mut course, &wanted, "A", now).0, Step::Rest);
 
     // Accounts come and go, a certificate is renewed, and the pod is to leave.
@@ -86,7 +86,7 @@ fn a_refused_configuration_keeps_out_nothing_else() {
     let now_mounted = accounts.with_certificate(Certificate::Usable("renewed".to_owned())).drained();
     let (step, candidate) = look(&mut course, &now_mounted, "B", now);
     assert!(step == Step::Exchange && candidate.is_wanted, "with another certificate it may be taken");
-    course.refused(&now_mounted, &refusal());
+    course.refused(&now_mounted, &refusal(), now);
     assert_eq!(accept(&mut course, &now_mounted, "B", None, now), (Step::Exchange, true));
     let runs = course.running();
     assert_eq!((runs.text(MAIN_CF), runs.text(DOMAINS), runs.maps()), (GOOD, "2", Some("B".as_ref())));
@@ -118,7 +118,7 @@ fn look_up_files_that_do_not_fit_what_runs_wait_until_the_configuration_is_accep
         let before = compiled(mounted(runs), "A");
         let (mut course, now) = (Course::new(before.clone()), Instant::now());
         let bad = wanted("bad = x\n", "1").with_certificate(Certificate::Usable("renewed".to_owned()));
-        course.refused(&bad, &refusal());
+        course.refused(&bad, &refusal(), now);
         assert_eq!(accept(&mut course, &bad, "B", None, now).0, Step::Exchange, "a certificate fits");
         let kept = course.running();
         assert_eq!((kept.maps(), kept.owners().len()), (Some("A".as_ref()), 0), "{mounts}");
@@ -147,7 +147,7 @@ fn a_configuration_that_is_put_right_is_taken_and_one_that_is_put_back_is_told_a
     for mended in [GOOD, "myhostname = c\n"] {
         let (mut course, now) = (running(), Instant::now());
         let bad = mounted("myhostname = b\n");
-        course.refused(&bad, &refusal());
+        course.refused(&bad, &refusal(), now);
         accept(&mut course, &bad, "B", None, now);
         accept(&mut course, &mounted(mended), "B", None, now);
         assert_eq!(course.running().text(MAIN_CF), mended);
@@ -207,6 +207,33 @@ fn what_could_not_be_compiled_for_a_while_is_not_told_for_ever() {
     assert!(course.told(&wanted).is_some(), "until it is tried");
     accept(&mut course, &wanted, "A", None, now + Duration::from_secs(1));
     assert_eq!(course.told(&wanted), None);
+}
+
+/// `No space left on device`, say, in a daemon's words: they don't tell that it passes.
+#[test]
+fn what_postfix_refused_is_tried_again_later_whether_it_is_all_that_is_mounted_or_not() {
+    let full = Error::Refused("fatal: open lock file: No space left on device".to_owned());
+    let (mut course, mut now) = (running(), Instant::now());
+    let wanted = mounted("myhostname = b\nvirtual_uid_maps = static:901\n");
+    course.refused(&wanted, &refusal(), now);
+    let (step, candidate) = look(&mut course, &wanted, "B", now);
+    assert_eq!((step, candidate.is_wanted), (Step::Exchange, false));
+    course.failed(candidate, &full, now);
+    for minutes in [1, 2] {
+        let almost = now + Duration::from_secs(minutes * 59);
+        assert_eq!(look(&mut course, &wanted, "B", almost).0, Step::Rest);
+        now += Duration::from_mins(minutes);
+        let (step, candidate) = look(&mut course, &wanted, "B", now);
+        assert_eq!((step, candidate.is_wanted), (Step::Exchange, true));
+        course.refused(&wanted, &refusal(), now);
+        assert!(course.told(&wanted).is_some_and(|told| told.error.contains("No space left")));
+        let (step, candidate) = look(&mut course, &wanted, "B", now);
+        assert_eq!((step, candidate.is_wanted), (Step::Exchange, false));
+        course.failed(candidate, &full, now);
+    }
+    now += Duration::from_mins(4);
+    assert_eq!(accept(&mut course, &wanted, "B", None, now), (Step::Exchange, false));
+    assert_eq!((course.told(&wanted), course.running().maps()), (None, Some("B".as_ref())));
 }
 
 #[test]
