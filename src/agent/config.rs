@@ -19,6 +19,16 @@ use crate::postfix::{self, DOMAINS, MAIN_CF, MASTER_CF, MailOwner, maps, owners}
 #[cfg(test)]
 mod tests;
 
+/// Parameters of main.cf that name a look-up table only while something is declared that needs it.
+const ON_DEMAND: [&str; 4] =
+    ["transport_maps", "smtpd_recipient_restrictions", "virtual_uid_maps", "virtual_gid_maps"];
+
+/// The description of a look-up that every configuration with a database has.
+const ANY_QUERY: &str = "alias_maps.cf";
+
+/// How the lines of a description begin that say which database is asked.
+const DATABASE_LINES: [&str; 3] = ["hosts = ", "dbname = ", "tls_"];
+
 /// A configuration as it is mounted.
 #[derive(Clone, Eq, PartialEq)]
 pub(super) struct Mounted {
@@ -122,21 +132,29 @@ impl Mounted {
         mounted
     }
 
-    /// The configuration that runs, with all else as it is mounted now, look-up files not yet compiled. An account at another
-    /// server comes along if that server is the same, and owners of mail if Postfix delivers as them.
+    /// The same without the account at the database.
+    pub(super) fn without_account(self) -> Self {
+        Self { account: None, ..self }
+    }
+
+    /// The configuration that runs, with all else as it is mounted now. Look-up files are still to be compiled, but where the two
+    /// name different tables: then those of the mounted one don't fit the one that runs, which keeps its own, and the owners of
+    /// mail with them. An account at another server comes along if that server is the same, and owners of mail if Postfix
+    /// delivers as them.
     pub(super) fn configured_as(&self, running: &Self) -> Self {
-        let is_same = |names: &[&str]| names.iter().all(|name| self.setting(name) == running.setting(name));
+        let is_same = |names: &[&str]| names.iter().all(|name| self.look_up(name) == running.look_up(name));
+        let maps = if is_same(&ON_DEMAND) { None } else { running.maps.clone() };
         let mut files = running.files.clone();
         if let (Some(kept), Some(text)) = (files.get_mut(DOMAINS), self.files.get(DOMAINS)) {
             kept.clone_from(text);
         }
-        if is_same(&["virtual_mailbox_base", "virtual_uid_maps", "virtual_gid_maps"]) {
+        if maps.is_none() && is_same(&["virtual_mailbox_base", "virtual_uid_maps", "virtual_gid_maps"]) {
             files.remove(owners::FILE);
             files.extend(
                 self.files.get_key_value(owners::FILE).map(|(name, text)| (name.clone(), text.clone())),
             );
         }
-        let with_database = if self.queries().eq(running.queries()) { self } else { running };
+        let with_database = if self.database().eq(running.database()) { self } else { running };
         let with_relay_host = if is_same(&["relayhost"]) { self } else { running };
         Self {
             files,
@@ -144,19 +162,29 @@ impl Mounted {
             authority: with_database.authority.clone(),
             certificate: self.certificate.clone(),
             relay_account: with_relay_host.relay_account.clone(),
-            maps: None,
+            maps,
             draining: self.draining,
         }
     }
 
-    /// The descriptions of look-ups in the database.
-    fn queries(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.files.iter().filter(|(name, _)| name.ends_with(SUFFIX))
+    /// Which database is asked, whatever it is asked for; nothing where accounts are looked up in files.
+    fn database(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text(ANY_QUERY).lines();
+        lines.filter(|line| DATABASE_LINES.iter().any(|start| line.starts_with(start)))
     }
 
     /// A parameter of main.cf, as the operator writes it.
     fn setting(&self, name: &str) -> Option<&str> {
         self.text(MAIN_CF).lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))
+    }
+
+    /// The same, a look-up file in it without its type, which says nothing about what is in it.
+    fn look_up(&self, name: &str) -> Option<&str> {
+        let value = self.setting(name)?;
+        let is_file = |path: &&str| {
+            path.strip_prefix('$').is_some_and(|path| path.starts_with(maps::DIRECTORY_PARAMETER))
+        };
+        Some(value.split_once(':').map(|(_, path)| path).filter(is_file).unwrap_or(value))
     }
 
     /// What of it can be used, and what is wrong with the rest: a certificate that is gone or can't be used gives way
@@ -172,7 +200,7 @@ impl Mounted {
         }
         if let (Some((username, password)), Some(before)) = (&self.account, before)
             && let Err((key, error)) = credential_lines(username, password)
-            && self.queries().eq(before.queries())
+            && self.database().eq(before.database())
         {
             complaints.push(Error::Credential { key, error }.to_string());
             usable.account.clone_from(&before.account);

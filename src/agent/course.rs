@@ -18,7 +18,7 @@ pub(super) struct Course {
     running: Mounted,
     /// Whether what runs is in place as well: not after an exchange that failed half-way.
     in_place: bool,
-    /// The last candidate, unless it was refused.
+    /// The last candidate, unless it was all that is mounted and refused.
     tried: Retry<Mounted>,
     refusal: Option<Refusal>,
     /// Why the last try failed, where that was no refusal.
@@ -110,19 +110,25 @@ impl Course {
         }
     }
 
-    /// Postfix refuses the mounted configuration, which stands until another one is mounted.
-    pub(super) fn refused(&mut self, wanted: &Mounted, error: &Error) {
-        let mut of = Retry::default();
-        of.settled(wanted.without_accounts());
+    /// Postfix refuses the mounted configuration, which is kept out until another one is mounted, but for a try now and then.
+    pub(super) fn refused(&mut self, wanted: &Mounted, error: &Error, now: Instant) {
+        if self.refusal.is_none() {
+            self.failure = None;
+        }
+        let mut of = self.refused_before();
+        of.refused(wanted.without_accounts(), now);
         self.refusal = Some(Refusal { of, error: error.to_string() });
-        self.failure = None;
     }
 
     /// The look-up files of the type that the mounted configuration names can't be compiled, which may pass.
     pub(super) fn not_compiled(&mut self, wanted: &Mounted, error: &Error, now: Instant) {
-        let mut of = self.refusal.take().map(|refusal| refusal.of).unwrap_or_default();
+        let mut of = self.refused_before();
         of.failed(wanted.without_accounts(), now);
         self.refusal = Some(Refusal { of, error: error.to_string() });
+    }
+
+    fn refused_before(&mut self) -> Retry<Mounted> {
+        self.refusal.take().map(|refusal| refusal.of).unwrap_or_default()
     }
 
     /// Not even with the configuration that runs can the look-up files be compiled. They are tried again at the next look.
@@ -138,7 +144,7 @@ impl Course {
             self.refusal = None;
         }
         if error.is_final() {
-            self.tried.settled(candidate.mounted);
+            self.tried.refused(candidate.mounted, now);
         } else {
             self.tried.failed(candidate.mounted, now);
             self.in_place = false;

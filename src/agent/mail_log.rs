@@ -131,7 +131,16 @@ fn smtpd_refusal(words: &str) -> Option<Rejection> {
 /// wrote comes before the answer of `header_checks(5)`, or what a Milter answered.
 fn cleanup_refusal(words: &str) -> Option<Rejection> {
     let Some(words) = words.strip_prefix("reject: ") else { return milter_refusal(words) };
-    Some(of_milter_or_content(words.rsplit_once(": ").map_or("", |(_, answer)| answer)))
+    // The last of these marks: one that the sender wrote comes before it, and answers hold a colon, too.
+    let mut answers = words.rmatch_indices(">: ").filter_map(|(at, mark)| words.get(at + mark.len()..));
+    Some(of_milter_or_content(answers.find(|answer| has_status(answer)).unwrap_or_default()))
+}
+
+/// Whether words begin with the enhanced status code (RFC 3463) that cleanup(8) has before each answer.
+fn has_status(words: &str) -> bool {
+    let code = words.split(' ').next().unwrap_or_default();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+    code.split('.').count() == 3 && code.split('.').all(is_number)
 }
 
 /// `milter-reject: END-OF-MESSAGE from host[10.0.0.9]: 5.7.1 <...`; smtpd(8) writes the code of SMTP before that.
@@ -293,6 +302,13 @@ mod tests {
             (
                 "cleanup",
                 format!("3F25: reject: body x from y[10.0.0.9]; {after}: 4.7.1 later"),
+                Rejection::Temporary,
+            ),
+            (
+                "cleanup",
+                format!(
+                    "3F25: reject: header Subject: <>: 5.7.1 x from y[10.0.0.9]; {after}: 4.7.1 Greylisted: later, see <http://z>: yes"
+                ),
                 Rejection::Temporary,
             ),
         ] {

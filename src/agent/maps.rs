@@ -103,6 +103,11 @@ impl Maps {
         last.answer()
     }
 
+    /// The directory that Postfix's main.cf names.
+    pub(super) fn in_use(&self) -> Result<Option<PathBuf>, Error> {
+        Ok(optional(read(&self.active))?.as_deref().and_then(named))
+    }
+
     async fn compile(
         &self,
         children: &Children,
@@ -127,8 +132,7 @@ impl Maps {
         age(&new).map_err(Error::file(&new))?;
         fs::rename(&new, target).map_err(Error::file(target))?;
         // Where it can't be read, no set is known to be of no more use.
-        let Ok(main_cf) = optional(read(&self.active)) else { return Ok(()) };
-        let in_use = main_cf.as_deref().and_then(named);
+        let Ok(in_use) = self.in_use() else { return Ok(()) };
         self.remove_all_but([Some(target), before, in_use.as_deref()]).map_err(Error::file(&self.compiled))
     }
 

@@ -129,7 +129,7 @@ impl Error {
         }
     }
 
-    /// Whether another try of the same configuration would fail as well.
+    /// Whether another try of the same configuration would most likely fail as well.
     fn is_final(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Credential { .. })
     }

@@ -1,10 +1,14 @@
-//! What was tried last, and when it is worth another try. A refusal stands until something else is mounted; what a full
-//! disk or a busy node prevented does not. Pure: the time is told.
+//! What was tried last, and when it is worth another try: soon after what a full disk or a busy node prevented, seldom after a
+//! refusal, whose words don't tell whether it passes. Pure: the time is told.
 
 use std::time::{Duration, Instant};
 
 /// Shortest and longest rest before another try of the same; it doubles with each.
-const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+type Rests = (Duration, Duration);
+
+const AFTER_FAILURE: Rests = (Duration::from_secs(1), Duration::from_mins(1));
+
+const AFTER_REFUSAL: Rests = (Duration::from_mins(1), Duration::from_mins(10));
 
 /// The last try, of something that is mounted.
 pub(super) struct Retry<T> {
@@ -35,10 +39,19 @@ impl<T: PartialEq> Retry<T> {
         *self = Self { tried: Some(tried), rest: None };
     }
 
-    /// It was tried, and may succeed later.
+    /// It was tried, and may succeed soon.
     pub(super) fn failed(&mut self, tried: T, now: Instant) {
+        self.rest(tried, AFTER_FAILURE, now);
+    }
+
+    /// It was tried, and is most likely refused again.
+    pub(super) fn refused(&mut self, tried: T, now: Instant) {
+        self.rest(tried, AFTER_REFUSAL, now);
+    }
+
+    fn rest(&mut self, tried: T, (shortest, longest): Rests, now: Instant) {
         let before = self.rest.filter(|_| self.is_last(&tried));
-        let rest = before.map_or(REST.0, |(rest, _)| (rest * 2).min(REST.1));
+        let rest = before.map_or(shortest, |(rest, _)| (rest * 2).clamp(shortest, longest));
         *self = Self { tried: Some(tried), rest: Some((rest, now + rest)) };
     }
 
@@ -53,20 +66,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_failed_is_tried_again_at_growing_distances_and_what_is_settled_is_not() {
-        let (mut retry, mut now) = (Retry::default(), Instant::now());
-        for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
-            assert!(retry.is_due(&"a", now));
-            retry.failed("a", now);
-            let rest = Duration::from_secs(expected);
-            assert!(!retry.is_due(&"a", now + rest.mul_f32(0.9)), "{expected}");
-            now += rest;
+    fn the_same_is_tried_again_at_growing_distances_and_what_is_settled_is_not() {
+        type Note = fn(&mut Retry<&'static str>, &'static str, Instant);
+        let notes: [(Note, [u64; 8]); 2] = [
+            (Retry::failed, [1, 2, 4, 8, 16, 32, 60, 60]),
+            (Retry::refused, [60, 120, 240, 480, 600, 600, 600, 600]),
+        ];
+        for (note, rests) in notes {
+            let (mut retry, mut now) = (Retry::default(), Instant::now());
+            for expected in rests {
+                assert!(retry.is_due(&"a", now));
+                note(&mut retry, "a", now);
+                let rest = Duration::from_secs(expected);
+                assert!(!retry.is_due(&"a", now + rest.mul_f32(0.9)), "{expected}");
+                now += rest;
+            }
+            retry.settled("a");
+            assert!(!retry.is_due(&"a", now + Duration::from_hours(1)) && retry.is_due(&"b", now));
+            note(&mut retry, "b", now);
+            assert!(!retry.is_due(&"b", now) && retry.is_due(&"a", now));
+            assert!(retry.is_due(&"b", now + Duration::from_secs(rests[0])));
+            retry.forget();
+            assert!(retry.is_due(&"b", now));
         }
-        retry.settled("a");
-        assert!(!retry.is_due(&"a", now + REST.1 * 2) && retry.is_due(&"b", now));
-        retry.failed("b", now);
-        assert!(!retry.is_due(&"b", now) && retry.is_due(&"b", now + REST.0) && retry.is_due(&"a", now));
-        retry.forget();
-        assert!(retry.is_due(&"b", now));
     }
 }

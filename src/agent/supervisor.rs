@@ -150,11 +150,12 @@ impl Supervisor {
         Ok(files.with_maps(maps))
     }
 
-    /// The directory with the look-up files of a type that main.cf names; `None`: it names a database.
+    /// The directory with the look-up files that it keeps, or with those that are mounted, of the type that main.cf names; `None`:
+    /// it names a database.
     async fn compiled(&self, files: &Mounted) -> Result<Option<PathBuf>, Error> {
-        match files.look_up_files() {
-            Some(type_) => self.maps.directory(&self.children, type_).await.map(Some),
-            None => Ok(None),
+        match (files.maps(), files.look_up_files()) {
+            (None, Some(type_)) => self.maps.directory(&self.children, type_).await.map(Some),
+            (kept, _) => Ok(kept.map(Path::to_owned)),
         }
     }
 
@@ -182,9 +183,12 @@ impl Supervisor {
         Ok(course)
     }
 
-    /// The configuration that was taken last, with all else as it is mounted now.
+    /// The configuration that was taken last, with all else as it is mounted now. The account that is mounted is for the database
+    /// of the mounted configuration, and for no other.
     async fn mounted_before(&self) -> Result<Mounted, Error> {
-        let before = Mounted::read(&self.kept(), &self.places.credentials)?;
+        let before = Mounted::read(&self.kept(), &self.places.credentials)?
+            .without_account()
+            .with_maps(self.maps.in_use()?);
         let files = self.files()?.configured_as(&before);
         let maps = self.compiled(&files).await?;
         Ok(files.with_maps(maps))
@@ -293,7 +297,7 @@ impl Supervisor {
             }
             Err(error) => {
                 if candidate.is_wanted && matches!(error, Error::Refused(_)) {
-                    course.refused(wanted, &error);
+                    course.refused(wanted, &error, now());
                 } else {
                     course.failed(candidate, &error, now());
                 }

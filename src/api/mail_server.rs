@@ -17,8 +17,8 @@ pub use mail_store::{
 };
 pub use pods::{Pods, Resources};
 pub use postfix::{
-    DEFAULT_RECIPIENT_DELIMITER, OWNED_PARAMETERS, Postfix, PostfixQueue, PostfixService, PostfixTls,
-    RelayHost, ServiceType,
+    DEFAULT_MESSAGE_SIZE_LIMIT, DEFAULT_RECIPIENT_DELIMITER, OWNED_PARAMETERS, Postfix, PostfixQueue,
+    PostfixService, PostfixTls, RelayHost, ServiceType,
 };
 
 use super::address::DomainName;

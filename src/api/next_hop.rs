@@ -15,6 +15,9 @@ pub const HOST_MESSAGE: &str = "write a host name in lower case or an IPv4 addre
 /// Longest label of a host name (RFC 1123, section 2.1); a longer run of its characters is none.
 const LABEL: usize = 63;
 
+/// What may be before an IPv6 address in brackets, in any case (RFC 5321, section 4.1.3; Postfix's `host_port.c`).
+const IPV6_TAG: &str = "IPv6:";
+
 /// [`is_host`] as a regular expression without anchors, but for the length of labels.
 fn host_pattern(letters: &str) -> String {
     let label = format!("[{letters}0-9]([{letters}0-9-]*[{letters}0-9])?");
@@ -28,10 +31,15 @@ fn host_pattern(letters: &str) -> String {
 pub(super) fn transport_rule() -> String {
     let host = host_pattern("A-Za-z");
     let port = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
-    let next_hop = format!("({host}|[[]({host}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)[]])(:{port})?");
+    let tag = "[Ii][Pp][Vv]6:";
+    let next_hop = format!("({host}|[[]({host}|({tag})?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)[]])(:{port})?");
     let shape = format!("self.matches('^(virtual|(lmtp:inet|smtp|relay):{next_hop})$')");
     let labels = format!("!self.matches('[A-Za-z0-9-]{{{}}}')", LABEL + 1);
-    let literal = "(!self.matches('^[^[]*[[][^]]*:[^]]*[]]') || isIP(self.substring(self.indexOf('[') + 1, self.indexOf(']'))))";
+    let address = format!(
+        "self.substring(self.indexOf('[') + (self.matches('^[^[]*[[]{tag}') ? {} : 1), self.indexOf(']'))",
+        IPV6_TAG.len() + 1
+    );
+    let literal = format!("(!self.matches('^[^[]*[[][^]]*:[^]]*[]]') || isIP({address}))");
     format!("{shape} && {labels} && {literal}")
 }
 
@@ -51,12 +59,20 @@ pub fn is_transport(text: &str) -> bool {
 fn is_next_hop(text: &str) -> bool {
     let (is_host, port) = if let Some(inner) = text.strip_prefix('[') {
         let Some((host, port)) = inner.split_once(']') else { return false };
-        (is_host(host) || host.parse::<Ipv6Addr>().is_ok(), port)
+        (is_host(host) || without_tag(host).parse::<Ipv6Addr>().is_ok(), port)
     } else {
         let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
         (is_host(host), port)
     };
     is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+/// An IPv6 address without the tag that it may have.
+fn without_tag(text: &str) -> &str {
+    match text.split_at_checked(IPV6_TAG.len()) {
+        Some((tag, address)) if tag.eq_ignore_ascii_case(IPV6_TAG) => address,
+        _ => text,
+    }
 }
 
 /// Whether this is a host name (RFC 1123, section 2.1) with a letter in it, or an IPv4 address that a host can have.
@@ -135,6 +151,9 @@ mod tests {
             "smtp:[mx.example.net]",
             "relay:[mx1.example.org]:25",
             "relay:[2001:db8::1]:65535",
+            "relay:[IPv6:2001:db8::1]:25",
+            "lmtp:inet:[ipv6:fd00::7]",
+            "relay:[ipv6]",
             "relay:x:1",
         ] {
             assert!(is_transport(transport), "{transport}");
@@ -162,6 +181,12 @@ mod tests {
             "relay:2001:db8::1",
             "relay:[2001:db8::1",
             "relay:[:::1]",
+            "relay:[IPv6:]",
+            "relay:[IPv6:10.0.0.1]",
+            "relay:[IPv6:x.example.org]",
+            "relay:[IPv6:IPv6:2001:db8::1]",
+            "relay:IPv6:2001:db8::1",
+            "relay:[IPv4:10.0.0.1]",
             "relay:[fe80::1%eth0]",
             "relay:[1.2.3]",
             "lmtp:x:24",
@@ -183,6 +208,8 @@ mod tests {
             let address = Ipv6Addr::from(bytes);
             let in_brackets = format!("relay:[{address}]:25");
             prop_assert!(is_transport(&in_brackets));
+            let tagged = format!("relay:[IPv6:{address}]:25");
+            prop_assert!(is_transport(&tagged));
             let bare = format!("relay:{address}");
             prop_assert!(!is_transport(&bare));
         }

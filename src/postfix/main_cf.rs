@@ -1,16 +1,13 @@
 //! main.cf: every parameter that this project sets, and why.
 
 use crate::api::mail_server::{
-    DEFAULT_MINIMUM_UID, DEFAULT_OWNER, DEFAULT_RECIPIENT_DELIMITER, LookupTables, MailServerSpec,
-    OWNED_PARAMETERS, PATH_MESSAGE, Postfix, is_mail_store_path,
+    DEFAULT_MESSAGE_SIZE_LIMIT, DEFAULT_MINIMUM_UID, DEFAULT_OWNER, DEFAULT_RECIPIENT_DELIMITER,
+    LookupTables, MailServerSpec, OWNED_PARAMETERS, PATH_MESSAGE, Postfix, is_mail_store_path,
 };
 use crate::object::ObjectName;
 
 use super::text::{Error, Parameters, is_parameter_name};
 use super::{Needs, maps, networks, relay_host, tls};
-
-/// Postfix's own default of `message_size_limit`, in bytes.
-const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
 
 /// `virtual_mailbox_base` where none is named.
 pub const DEFAULT_MAIL_STORE: &str = "/var/vmail";

@@ -135,8 +135,12 @@ fn an_account_that_can_not_be_written_gives_way_to_the_one_before_at_the_same_da
     let (usable, complaint) = mounts.read().unwrap().usable(Some(&before));
     assert!(usable == before);
     assert!(complaint.is_some_and(|told| told.contains("password") && !told.contains("hunter")));
+    // The first transport is declared: another look-up in the same database.
+    let queries = [("alias_maps.cf", "query = SELECT 1\n"), ("transport_maps.cf", "query = SELECT 2\n")];
+    mounts.project("config", "2", &[&[("main.cf", ""), ("master.cf", "")], &queries[..]].concat());
+    assert!(mounts.read().unwrap().usable(Some(&before)).1.is_some());
     let files = [("main.cf", ""), ("master.cf", ""), ("alias_maps.cf", "hosts = another\n")];
-    mounts.project("config", "2", &files);
+    mounts.project("config", "3", &files);
     let elsewhere = mounts.read().unwrap();
     assert!(elsewhere.usable(Some(&before)).0 == elsewhere);
 }

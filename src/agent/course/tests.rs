@@ -36,10 +36,12 @@ fn running() -> Course {
     course
 }
 
-/// A look at the mounts, with look-up files that are compiled: what is to be done, and with what.
+/// A look at the mounts, with look-up files that are compiled unless others are kept: what is to be done, and with what.
 fn look(course: &mut Course, wanted: &Mounted, maps: &str, now: Instant) -> (Step, Candidate) {
     let mut candidate = course.candidate(wanted, now);
-    candidate.mounted = compiled(candidate.mounted, maps);
+    if candidate.mounted.maps().is_none() {
+        candidate.mounted = compiled(candidate.mounted, maps);
+    }
     let (usable, _) = candidate.mounted.usable(Some(course.running()));
     (course.step(&candidate, &usable, now), candidate)
 }
@@ -76,7 +78,7 @@ fn a_refused_configuration_keeps_out_nothing_else() {
     let wanted =
         mounted("myhostname = b\nrelayhost = [smtp.example.net]:587\nvirtual_uid_maps = static:901\n");
     assert_eq!(look(&mut course, &wanted, "A", now).0, Step::Exchange);
-    course.refused(&wanted, &refusal());
+    course.refused(&wanted, &refusal(), now);
     assert_eq!(look(&mut course, &wanted, "A", now).0, Step::Rest);
 
     // Accounts come and go, a certificate is renewed, and the pod is to leave.
@@ -84,7 +86,7 @@ fn a_refused_configuration_keeps_out_nothing_else() {
     let now_mounted = accounts.with_certificate(Certificate::Usable("renewed".to_owned())).drained();
     let (step, candidate) = look(&mut course, &now_mounted, "B", now);
     assert!(step == Step::Exchange && candidate.is_wanted, "with another certificate it may be taken");
-    course.refused(&now_mounted, &refusal());
+    course.refused(&now_mounted, &refusal(), now);
     assert_eq!(accept(&mut course, &now_mounted, "B", None, now), (Step::Exchange, true));
     let runs = course.running();
     assert_eq!((runs.text(MAIN_CF), runs.text(DOMAINS), runs.maps()), (GOOD, "2", Some("B".as_ref())));
@@ -99,12 +101,53 @@ fn a_refused_configuration_keeps_out_nothing_else() {
     assert!(step == Step::Exchange && !candidate.is_wanted);
 }
 
+/// An empty table of owners would have all mail put off, a domain without its transport would be stored or relayed, and a
+/// disabled mailbox bounced.
+#[test]
+fn look_up_files_that_do_not_fit_what_runs_wait_until_the_configuration_is_accepted() {
+    let owned =
+        "virtual_uid_maps = hash:$vmail_maps/uid_maps\nvirtual_gid_maps = hash:$vmail_maps/gid_maps\n";
+    let transports = "transport_maps = hash:$vmail_maps/transport_maps\n";
+    let disabled = "smtpd_recipient_restrictions = check_recipient_access hash:$vmail_maps/disabled_maps\n";
+    let owners = "virtual_uid_maps = static:901\nvirtual_gid_maps = static:901\n";
+    for (runs, mounts) in [(owned, owners), (owners, owned), ("", transports), ("", disabled)] {
+        let wanted = |parameter: &str, number: &str| {
+            let main_cf = format!("{mounts}{parameter}");
+            Mounted::of(&[(MAIN_CF, &main_cf), (DOMAINS, number), (OWNERS, "970 970 a/\n")])
+        };
+        let before = compiled(mounted(runs), "A");
+        let (mut course, now) = (Course::new(before.clone()), Instant::now());
+        let bad = wanted("bad = x\n", "1").with_certificate(Certificate::Usable("renewed".to_owned()));
+        course.refused(&bad, &refusal(), now);
+        assert_eq!(accept(&mut course, &bad, "B", None, now).0, Step::Exchange, "a certificate fits");
+        let kept = course.running();
+        assert_eq!((kept.maps(), kept.owners().len()), (Some("A".as_ref()), 0), "{mounts}");
+        let good = wanted("", "1");
+        assert_eq!(accept(&mut course, &good, "B", None, now).0, Step::Exchange);
+        let taken = course.running();
+        assert_eq!((taken.maps(), taken.owners().len()), (Some("B".as_ref()), 1), "{mounts}");
+    }
+}
+
+#[test]
+fn owners_of_mail_follow_also_while_the_type_of_the_look_up_files_is_refused() {
+    let main_cf = |type_: &str| {
+        format!(
+            "virtual_uid_maps = {type_}:$vmail_maps/uid_maps\nvirtual_gid_maps = {type_}:$vmail_maps/gid_maps\n"
+        )
+    };
+    let with = |type_: &str, owner: &str| Mounted::of(&[(MAIN_CF, &main_cf(type_)), (OWNERS, owner)]);
+    let running = compiled(with("hash", "970 970 a/\n"), "A");
+    let candidate = with("cdb", "980 980 a/\n").configured_as(&running);
+    assert!(candidate == with("hash", "980 980 a/\n"), "with look-up files that are to be compiled");
+}
+
 #[test]
 fn a_configuration_that_is_put_right_is_taken_and_one_that_is_put_back_is_told_as_good() {
     for mended in [GOOD, "myhostname = c\n"] {
         let (mut course, now) = (running(), Instant::now());
         let bad = mounted("myhostname = b\n");
-        course.refused(&bad, &refusal());
+        course.refused(&bad, &refusal(), now);
         accept(&mut course, &bad, "B", None, now);
         accept(&mut course, &mounted(mended), "B", None, now);
         assert_eq!(course.running().text(MAIN_CF), mended);
@@ -113,21 +156,32 @@ fn a_configuration_that_is_put_right_is_taken_and_one_that_is_put_back_is_told_a
 }
 
 #[test]
-fn an_account_does_not_go_to_a_server_that_it_is_not_for() {
-    let (database, relay) = ("hosts = old\n", "relayhost = old\n");
+fn an_account_goes_to_the_server_that_it_is_for_and_to_no_other() {
+    let (database, relay) = ("hosts = old\ndbname = a\n", "relayhost = old\n");
     let with = |database: &str, relay: &str, password: &str| {
         Mounted::of(&[(MAIN_CF, relay), ("alias_maps.cf", database)]).with_accounts(password)
     };
     let running = with(database, relay, "1");
     let kept = |database: &str, relay: &str| with(database, relay, "2").configured_as(&running);
     assert!(kept(database, relay) == with(database, relay, "2"));
-    assert!(kept("hosts = new\n", "relayhost = new\n") == running);
+    assert!(kept(&format!("query = SELECT 2\n{database}"), relay) == with(database, relay, "2"));
+    for database in [
+        "hosts = new\ndbname = a\n",
+        "hosts = old\ndbname = b\n",
+        "hosts = old\ndbname = a\ntls_CAfile = x\n",
+    ] {
+        assert!(kept(database, "relayhost = new\n") == running, "{database}");
+    }
+    // What is asked of the same database comes and goes.
+    let asks_more =
+        Mounted::of(&[(MAIN_CF, relay), ("alias_maps.cf", database), ("transport_maps.cf", database)]);
+    assert!(asks_more.with_accounts("2").configured_as(&running) == with(database, relay, "2"));
 }
 
 #[test]
 fn a_type_of_look_up_files_that_can_not_be_compiled_is_tried_again_and_the_accounts_go_on() {
     let (mut course, mut now) = (running(), Instant::now());
-    let wanted = mounted("virtual_alias_maps = cdb:$vmail_maps/alias_maps\n");
+    let wanted = mounted("virtual_alias_maps = cdb:$vmail_maps/alias_maps\nvirtual_uid_maps = static:901\n");
     course.not_compiled(&wanted, &refusal(), now);
     assert_eq!(accept(&mut course, &wanted, "B", None, now), (Step::Exchange, false));
     assert!(course.told(&wanted).is_some());
@@ -153,6 +207,33 @@ fn what_could_not_be_compiled_for_a_while_is_not_told_for_ever() {
     assert!(course.told(&wanted).is_some(), "until it is tried");
     accept(&mut course, &wanted, "A", None, now + Duration::from_secs(1));
     assert_eq!(course.told(&wanted), None);
+}
+
+/// `No space left on device`, say, in a daemon's words: they don't tell that it passes.
+#[test]
+fn what_postfix_refused_is_tried_again_later_whether_it_is_all_that_is_mounted_or_not() {
+    let full = Error::Refused("fatal: open lock file: No space left on device".to_owned());
+    let (mut course, mut now) = (running(), Instant::now());
+    let wanted = mounted("myhostname = b\nvirtual_uid_maps = static:901\n");
+    course.refused(&wanted, &refusal(), now);
+    let (step, candidate) = look(&mut course, &wanted, "B", now);
+    assert_eq!((step, candidate.is_wanted), (Step::Exchange, false));
+    course.failed(candidate, &full, now);
+    for minutes in [1, 2] {
+        let almost = now + Duration::from_secs(minutes * 59);
+        assert_eq!(look(&mut course, &wanted, "B", almost).0, Step::Rest);
+        now += Duration::from_mins(minutes);
+        let (step, candidate) = look(&mut course, &wanted, "B", now);
+        assert_eq!((step, candidate.is_wanted), (Step::Exchange, true));
+        course.refused(&wanted, &refusal(), now);
+        assert!(course.told(&wanted).is_some_and(|told| told.error.contains("No space left")));
+        let (step, candidate) = look(&mut course, &wanted, "B", now);
+        assert_eq!((step, candidate.is_wanted), (Step::Exchange, false));
+        course.failed(candidate, &full, now);
+    }
+    now += Duration::from_mins(4);
+    assert_eq!(accept(&mut course, &wanted, "B", None, now), (Step::Exchange, false));
+    assert_eq!((course.told(&wanted), course.running().maps()), (None, Some("B".as_ref())));
 }
 
 #[test]

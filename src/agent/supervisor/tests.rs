@@ -108,3 +108,33 @@ async fn what_was_taken_last_outlives_the_container_and_all_else_is_as_it_is_mou
     assert_eq!((before.hash(), before.maps()), (running.hash(), running.maps()));
     assert!(before.is_draining());
 }
+
+/// The mounted configuration looks up in more tables, or in another database, than the one that it is to give way to.
+#[tokio::test]
+async fn what_ran_before_begins_again_with_the_look_up_files_and_the_account_that_fit_it() {
+    let root = tempfile::TempDir::new().unwrap();
+    let places = Places { credentials: root.path().join("credentials"), ..mounts(root.path(), "texthash") };
+    let supervisor = Supervisor::new(places.clone(), (901, 901));
+    supervisor.mounted().await.unwrap().keep(&supervisor.kept()).unwrap();
+    fs::create_dir(&places.config_directory).unwrap();
+    let main_cf = places.config.join(MAIN_CF);
+    let text = fs::read_to_string(&main_cf).unwrap();
+    fs::write(places.config_directory.join(MAIN_CF), format!("{text}vmail_maps = /before\n")).unwrap();
+    fs::write(&main_cf, format!("{text}transport_maps = texthash:$vmail_maps/transport_maps\n")).unwrap();
+    assert_eq!(supervisor.mounted_before().await.unwrap().maps(), Some("/before".as_ref()));
+
+    let query =
+        |host: &str| fs::write(places.config.join("alias_maps.cf"), format!("hosts = {host}\n")).unwrap();
+    fs::create_dir(&places.credentials).unwrap();
+    for (name, text) in [("username", "postfixserver"), ("password", "hunter2")] {
+        fs::write(places.credentials.join(name), text).unwrap();
+    }
+    fs::write(&main_cf, "").unwrap();
+    query("before");
+    supervisor.files().unwrap().keep(&supervisor.kept()).unwrap();
+    let same = supervisor.mounted_before().await.unwrap();
+    assert!(same == supervisor.files().unwrap());
+    query("another");
+    let before = supervisor.mounted_before().await.unwrap();
+    assert!(before == same.without_account());
+}

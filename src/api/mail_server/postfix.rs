@@ -14,15 +14,26 @@ use crate::api::quantity::ByteQuantity;
 /// What begins an extension where a `MailServer` says nothing of it.
 pub const DEFAULT_RECIPIENT_DELIMITER: &str = "+";
 
+/// `message_size_limit` where a `MailServer` names none, in bytes: Postfix's own.
+pub const DEFAULT_MESSAGE_SIZE_LIMIT: i64 = 10_240_000;
+
 /// smtpd(8) takes no mail while less than 1.5 times `message_size_limit` is free (`queue_minfree` of postconf(5)), and some of
 /// the volume is never free.
-const QUEUE_RULE: &str = "!has(self.messageSizeLimit) || !isQuantity(string(self.messageSizeLimit)) || (has(self.queue) && has(self.queue.size) && !isQuantity(string(self.queue.size))) || !quantity(string(self.messageSizeLimit)).add(quantity(string(self.messageSizeLimit))).isGreaterThan(has(self.queue) && has(self.queue.size) ? quantity(string(self.queue.size)) : quantity('1Gi'))";
+fn queue_rule() -> String {
+    let limit = format!(
+        "(has(self.messageSizeLimit) ? string(self.messageSizeLimit) : '{DEFAULT_MESSAGE_SIZE_LIMIT}')"
+    );
+    let size = "(has(self.queue) && has(self.queue.size) ? string(self.queue.size) : '1Gi')";
+    format!(
+        "!isQuantity({limit}) || !isQuantity({size}) || !quantity({limit}).add(quantity({limit})).isGreaterThan(quantity({size}))"
+    )
+}
 
 /// The Postfix workload.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(QUEUE_RULE)
-    .message("write a messageSizeLimit of at most half of queue.size (1Gi where it is left out), or a larger queue: Postfix takes no mail while less than 1.5 times the limit is free there"))]
+#[x_kube(validation = Rule::new(queue_rule())
+    .message("write a messageSizeLimit (10240000 bytes where it is left out) of at most half of queue.size (1Gi where that is), or a larger queue: Postfix takes no mail while less than 1.5 times the limit is free there"))]
 pub struct Postfix {
     /// Image with Postfix and this operator's agent. Default: the one that the operator was installed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +92,7 @@ pub struct Postfix {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(SIZE_RULE).message(SIZE_MESSAGE))]
 pub struct PostfixQueue {
-    /// Size of the volume: at least twice `messageSizeLimit`, of which 1.5 times must be free. Default: 1Gi. Fixed once the volume exists.
+    /// Size of the volume: at least twice `messageSizeLimit`, also where that is left out, of which 1.5 times must be free. Default: 1Gi. Fixed once the volume exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
     /// Storage class of the volume. Default: the cluster's.

@@ -113,6 +113,10 @@ async fn a_queue_has_room_for_the_largest_message() {
         (json!({"messageSizeLimit": 0, "queue": {"size": "1Mi"}}), true),
         (json!({"messageSizeLimit": "1Gi", "queue": {"size": "2Gi"}}), true),
         (json!({"messageSizeLimit": "50M", "queue": {"size": "64M"}}), false),
+        (json!({"queue": {"size": "10Mi"}}), false),
+        (json!({"queue": {"size": 20_479_999}}), false),
+        (json!({"queue": {"size": "20480k"}}), true),
+        (json!({"queue": {}}), true),
     ] {
         let spec = server(&json!({"postfix": postfix}));
         let message = refusal(&namespace.client, &namespace.name, "MailServer", &spec).await;
