@@ -245,10 +245,16 @@ fn only_a_trusted_network_may_relay_and_never_to_a_domain_that_is_switched_off()
     let relayed = waiting(FOREIGN);
     send(FOREIGN, "relayed");
     await_true(LIMIT, "what is for others leaves", || waiting(FOREIGN) == relayed + 1);
-    let (code, text) = reply(NOBODY_OFF);
-    assert!(code == 550 && text.contains("switched off"), "{code} {text}");
+    // A mailbox that is an alias of itself is taken for one that leads somewhere. In files it is none.
+    let in_files = !POD.postconf("virtual_alias_maps").contains("mysql:");
+    let (refused, bounced): (&[&str], &[&str]) =
+        if in_files { (&[NOBODY_OFF, OLE], &[GHOST]) } else { (&[NOBODY_OFF], &[OLE, GHOST]) };
+    for to in refused {
+        let (code, text) = reply(to);
+        assert!(code == 550 && text.contains("switched off"), "{to}: {code} {text}");
+    }
     let notices = waiting("samt@example.net");
-    for (number, to) in [OLE, GHOST].into_iter().enumerate() {
+    for (number, to) in bounced.iter().enumerate() {
         send(to, "never-relayed");
         await_true(LIMIT, &format!("{to} bounces"), || waiting("samt@example.net") == notices + number + 1);
         assert_eq!(waiting(OLE), 0, "{to} is not relayed");
@@ -257,7 +263,7 @@ fn only_a_trusted_network_may_relay_and_never_to_a_domain_that_is_switched_off()
     let is_delivery = |line: &&str| line.contains(&format!("to=<{OLE}>")) && line.contains("status=");
     let fate: Vec<&str> = log.lines().filter(is_delivery).collect();
     assert!(
-        fate.len() >= 2
+        fate.len() >= bounced.len()
             && fate.iter().all(|line| line.contains("status=bounced") && line.contains("switched off")),
         "{fate:#?}"
     );
