@@ -67,6 +67,15 @@ fn no_entries_are_one_shard_without_files() {
     assert!(sources.len() == Map::ALL.len() && sources.values().all(String::is_empty));
 }
 
+/// Plain mailboxes, which are no aliases of themselves: docs/look-up-files.md has the number.
+#[test]
+fn a_hundred_thousand_mailboxes_fill_about_ten_config_maps() {
+    let mut entries = entries(100, 100_000);
+    entries.retain(|(map, _), _| *map != Map::Alias);
+    let number = shards(&entries).len();
+    assert!((8..=12).contains(&number), "{number}");
+}
+
 #[test]
 fn every_shard_of_a_large_server_fits_into_a_config_map() {
     for (domains, mailboxes) in [(1, 40_000), (100, 40_000), (20_000, 40_000)] {
