@@ -1,6 +1,10 @@
 //! Objects for the tests of the pure rooms: as small as they can be written, as real as the API server would store them.
 
-use kube::ResourceExt;
+use std::convert::Infallible;
+
+use axum::http::{Request, Response};
+use kube::client::Body;
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::api::{MailAdmin, MailAlias, MailDomain, MailServer, Mailbox};
@@ -71,6 +75,23 @@ impl World {
         let alias: MailAlias = object(namespace, name, created, &spec);
         self.index.apply_alias(ObjectName::of(&alias), (&alias).into());
     }
+}
+
+/// An API server that answers with a code and an object.
+pub(crate) fn api_server(
+    answer: impl Fn(&Request<Body>) -> (u16, Value) + Clone + Send + Sync + 'static,
+) -> Client {
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (code, body) = answer(&request);
+        let body = Body::from(body.to_string().into_bytes());
+        std::future::ready(Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap()))
+    });
+    Client::new(service, "mail")
+}
+
+/// What an API server answers that refuses a request.
+pub(crate) fn failure(code: u16, reason: &str, message: &str) -> (u16, Value) {
+    (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}))
 }
 
 /// `mail/myhost`

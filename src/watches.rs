@@ -335,37 +335,23 @@ impl Sink<PartialObjectMeta<Namespace>> for Namespaces {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use axum::http;
-    use kube::client::Body;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
+    use crate::testing::{api_server, failure};
 
     /// An API server of 1.33 or before: it has one Mailbox, and its feature gate `WatchList` is off.
     fn without_streaming() -> Client {
-        let answer = |query: &str| -> (u16, Value) {
-            if query.contains("sendInitialEvents=true") {
+        api_server(|request| {
+            if request.uri().query().unwrap_or_default().contains("sendInitialEvents=true") {
                 let message =
                     "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
-                (
-                    422,
-                    json!({"kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422, "message": message}),
-                )
+                failure(422, "Invalid", message)
             } else {
                 let bob = json!({"metadata": {"name": "bob", "namespace": "mail"}, "spec": {"address": "bob@alpha.example.org"}});
                 (200, json!({"metadata": {"resourceVersion": "7"}, "items": [bob]}))
             }
-        };
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            let (code, body) = answer(request.uri().query().unwrap_or_default());
-            let response = http::Response::builder().status(code);
-            future::ready(Ok::<_, Infallible>(
-                response.body(Body::from(body.to_string().into_bytes())).unwrap(),
-            ))
-        });
-        Client::new(service, "mail")
+        })
     }
 
     #[tokio::test]

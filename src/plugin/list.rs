@@ -127,28 +127,20 @@ async fn pages<K: Clone + Debug + DeserializeOwned>(api: &Api<K>) -> kube::Resul
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use axum::http;
-    use kube::client::Body;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::api::Address;
     use crate::plugin::explain::explain;
     use crate::plugin::explanation::Outcome;
-    use crate::testing::object;
+    use crate::testing::{api_server, object};
 
     /// An API server that holds these objects, by the plural of their kind, and nothing else.
     fn holding(objects: impl Fn(&str) -> Vec<Value> + Clone + Send + Sync + 'static) -> Client {
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            let plural = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            let list = json!({"metadata": {"resourceVersion": "7"}, "items": objects(&plural)});
-            std::future::ready(Ok::<_, Infallible>(http::Response::new(Body::from(
-                list.to_string().into_bytes(),
-            ))))
-        });
-        Client::new(service, "mail")
+        api_server(move |request| {
+            let plural = request.uri().path().rsplit('/').next().unwrap_or_default();
+            (200, json!({"metadata": {"resourceVersion": "7"}, "items": objects(plural)}))
+        })
     }
 
     #[tokio::test]

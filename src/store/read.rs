@@ -207,7 +207,7 @@ pub(super) fn asking<'q>(sql: String, chunk: &[&'q str], size: usize) -> Stateme
 }
 
 /// Keeps what a question was answered with.
-fn take(table: Option<Table>, row: &MySqlRow, current: &mut Current) -> Result<(), sqlx::Error> {
+pub(super) fn take(table: Option<Table>, row: &MySqlRow, current: &mut Current) -> Result<(), sqlx::Error> {
     if let Some(table) = table {
         let row = row_of(table, row)?;
         current.rows.insert((table, row.key().to_owned()), row);
@@ -217,7 +217,7 @@ fn take(table: Option<Table>, row: &MySqlRow, current: &mut Current) -> Result<(
     Ok(())
 }
 
-pub(super) fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
+fn row_of(table: Table, row: &MySqlRow) -> Result<Row, sqlx::Error> {
     // An existing table may hold its keys in mixed case; ours are lower-cased.
     let key = row.try_get::<String, _>(0)?.to_lowercase();
     let flag = |at: usize| row.try_get::<i64, _>(at).map(|value| value != 0);

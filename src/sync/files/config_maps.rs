@@ -166,14 +166,13 @@ impl ConfigMaps {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::sync::{Arc, Mutex};
 
-    use axum::http::{Method, Request, Response};
-    use kube::client::Body;
+    use axum::http::Method;
     use serde_json::json;
 
     use super::*;
+    use crate::testing::{api_server, failure};
 
     /// Three pods, of which the first is gone when it is written and the second can't be. `asked` gets the names of those
     /// that are written.
@@ -181,24 +180,18 @@ mod tests {
         let pod = |name: &str| json!({"metadata": {"name": name, "namespace": "mail"}});
         let items = ["gone", "refused", "there"].map(pod);
         let list = json!({"metadata": {}, "items": items});
-        let failure = |code: u16, reason: &str| json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason});
-        Client::new(
-            tower::service_fn(move |request: Request<Body>| {
-                let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-                let (code, body) = match (request.method(), name.as_str()) {
-                    (&Method::GET, _) => (200, list.clone()),
-                    (_, "gone") => (404, failure(404, "NotFound")),
-                    (_, "refused") => (403, failure(403, "Forbidden")),
-                    (_, name) => (200, pod(name)),
-                };
-                if request.method() == Method::PATCH {
-                    asked.lock().unwrap().push(name);
-                }
-                let body = Body::from(body.to_string().into_bytes());
-                std::future::ready(Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap()))
-            }),
-            "mail",
-        )
+        api_server(move |request| {
+            let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+            if request.method() == Method::PATCH {
+                asked.lock().unwrap().push(name.to_owned());
+            }
+            match (request.method(), name) {
+                (&Method::GET, _) => (200, list.clone()),
+                (_, "gone") => failure(404, "NotFound", "gone"),
+                (_, "refused") => failure(403, "Forbidden", "refused"),
+                (_, name) => (200, pod(name)),
+            }
+        })
     }
 
     #[tokio::test]
