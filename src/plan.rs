@@ -8,6 +8,7 @@ mod log;
 mod obstacle;
 mod removal;
 mod shared;
+mod unobtained;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use crate::index::rows::PasswordSource;
 use crate::scheme::weakness;
 use crate::tables::{OwnerRow, Row, SharedColumn, Table};
 use shared::{as_alias, keep_rounded_quota, merge};
+pub use unobtained::Unobtained;
 pub use verdict::tell_refused;
 use verdict::{correct, warn};
 
@@ -32,6 +34,9 @@ pub const LOCKED_PASSWORD: &str = "!";
 
 /// What an object is told whose row somebody else changed, with [`Drift::Report`].
 const DRIFT_LEFT: &str = "somebody else changed or removed the row: change this object to write it again, or set drift: Correct on the MailServer";
+
+/// Why something can't be written, and a sentence for people.
+pub type Obstacle = (Reason, String);
 
 /// Table and primary key of a row.
 pub type RowId = (Table, String);
@@ -167,11 +172,17 @@ pub fn needs_password(want: &Want, current: &Current) -> bool {
 }
 
 /// Plans some keys, in order. `desired` gives what should be under each; its verdicts are corrected where a row can't be
-/// written. A domain comes with its catch-all, whose fate its verdict tells.
-pub fn plan(keys: &mut [(Key, Desired)], current: &Current, terms: &Terms<'_>) -> Plan {
+/// written. A domain comes with its catch-all, whose fate its verdict tells. `unobtained`: what is known of domains that were
+/// planned before.
+pub fn plan(
+    keys: &mut [(Key, Desired)],
+    current: &Current,
+    terms: &Terms<'_>,
+    unobtained: &mut Unobtained,
+) -> Plan {
     let mut plan = Plan::default();
     for at in 0..keys.len() {
-        plan_one(keys, at, current, terms, &mut plan);
+        plan_one(keys, at, current, terms, unobtained, &mut plan);
     }
     plan
 }
@@ -182,14 +193,33 @@ pub fn plan_one(
     at: usize,
     current: &Current,
     terms: &Terms<'_>,
+    unobtained: &mut Unobtained,
     plan: &mut Plan,
 ) {
     let (before, rest) = keys.split_at_mut(at);
     let Some((key, desired)) = rest.first_mut() else { return };
-    let mut planner = KeyPlanner { key, places: places(key, current), terms, plan, elsewhere: Vec::new() };
+    if matches!(key, Key::Admin(_)) {
+        unobtained.take_from_admin(desired);
+    }
+    let foreign = Some(&*key)
+        .filter(|key| matches!(key, Key::Address(_)))
+        .and_then(|key| unobtained.obstacle(key.domain()));
+    let mut planner = KeyPlanner {
+        key,
+        places: places(key, current),
+        foreign,
+        terms,
+        plan,
+        elsewhere: Vec::new(),
+        unobtained: None,
+    };
     planner.run(desired);
-    for told in planner.elsewhere {
+    let KeyPlanner { elsewhere, unobtained: obstacle, .. } = planner;
+    for told in elsewhere {
         verdict::tell_domain(before, key, told);
+    }
+    if let Key::Domain(domain) = key {
+        unobtained.set(domain, obstacle.as_ref());
     }
 }
 
@@ -213,10 +243,14 @@ fn places<'a>(key: &Key, current: &'a Current) -> Vec<Place<'a>> {
 struct KeyPlanner<'a> {
     key: &'a Key,
     places: Vec<Place<'a>>,
+    /// Why the domain of an address can't be had.
+    foreign: Option<&'a Obstacle>,
     terms: &'a Terms<'a>,
     plan: &'a mut Plan,
     /// What an object is told that is judged under another key.
     elsewhere: Vec<Verdict>,
+    /// Why the domain that is planned can't be had.
+    unobtained: Option<Obstacle>,
 }
 
 impl<'a> KeyPlanner<'a> {
@@ -233,6 +267,7 @@ impl<'a> KeyPlanner<'a> {
             return;
         }
         if let Some(obstacle) = self.blocked(&desired.wants) {
+            self.unobtained = Some(&obstacle).filter(|_| !self.has_domain(&desired.wants)).cloned();
             self.tell_blocked(desired, obstacle);
             self.remove_losers(desired);
             return;

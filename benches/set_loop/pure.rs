@@ -6,7 +6,7 @@ use std::time::Instant;
 use vmail_operator::api::mail_server::{Drift, ExistingRows};
 use vmail_operator::desired::desired;
 use vmail_operator::index::{Index, Key};
-use vmail_operator::plan::{Current, Plan, Terms, plan};
+use vmail_operator::plan::{Current, Plan, Terms, Unobtained, plan};
 
 use crate::{Figure, percentile, world};
 
@@ -27,7 +27,7 @@ pub fn plan_keys(index: &Index, keys: &[Key], current: &Current) -> Plan {
         held: &BTreeSet::new(),
         passwords: &BTreeMap::new(),
     };
-    plan(&mut wanted, current, &terms)
+    plan(&mut wanted, current, &terms, &mut Unobtained::default())
 }
 
 pub fn measure(n: usize) {

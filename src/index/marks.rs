@@ -128,6 +128,11 @@ impl Index {
         }
     }
 
+    /// Has all looked at that depends on a domain.
+    pub fn reconsider(&mut self, domain: &DomainName) {
+        self.mark_domain(domain.as_str());
+    }
+
     /// Takes what a server's set loop has to look at.
     pub fn take_work(&mut self, server: &ObjectName) -> Work {
         self.mark_relimited();

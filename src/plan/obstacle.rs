@@ -1,6 +1,6 @@
 //! Why the rows of a key can't be written: somebody else's row, or owner, is there, or the tables can't hold them. Pure.
 
-use super::{KeyPlanner, correct};
+use super::{KeyPlanner, Obstacle, correct, unobtained};
 use crate::api::mail_server::ExistingRows;
 use crate::api::{DeletionPolicy, Reason};
 use crate::desired::{Desired, Verdict, Want};
@@ -8,7 +8,10 @@ use crate::tables::{OwnerRow, Row, Table};
 
 impl KeyPlanner<'_> {
     /// Why the rows of this key can't be written, if so: none of them is written then.
-    pub(super) fn blocked(&self, wants: &[Want]) -> Option<(Reason, String)> {
+    pub(super) fn blocked(&self, wants: &[Want]) -> Option<Obstacle> {
+        if let Some(obstacle) = self.foreign.filter(|_| !wants.is_empty()) {
+            return Some(unobtained::in_domain(self.key.domain(), obstacle));
+        }
         if let Some(obstacle) = self.blocked_by_mailbox(wants) {
             return Some(obstacle);
         }
@@ -32,7 +35,7 @@ impl KeyPlanner<'_> {
     }
 
     /// An alias would take the mail of a mailbox of the same address that nobody declares, or not any more, and that stays.
-    fn blocked_by_mailbox(&self, wants: &[Want]) -> Option<(Reason, String)> {
+    fn blocked_by_mailbox(&self, wants: &[Want]) -> Option<Obstacle> {
         let wants_table = |table| wants.iter().any(|want| want.row.table() == table);
         if !wants_table(Table::Alias) || wants_table(Table::Mailbox) || self.row(Table::Mailbox).is_none() {
             return None;
@@ -51,7 +54,7 @@ impl KeyPlanner<'_> {
         })
     }
 
-    fn blocked_by_tables(&self) -> (Reason, String) {
+    fn blocked_by_tables(&self) -> Obstacle {
         let lacking = self.terms.lacking.join(", ");
         let message =
             format!("the database can't hold admins, it lacks: {lacking}: bring its PostfixAdmin up to date");
@@ -66,7 +69,7 @@ impl KeyPlanner<'_> {
             && (self.terms.is_served)(&owner.server)
     }
 
-    fn blocked_by_owner(&self, owner: &OwnerRow) -> Option<(Reason, String)> {
+    fn blocked_by_owner(&self, owner: &OwnerRow) -> Option<Obstacle> {
         (!self.is_ours(owner)).then(|| {
             let message =
                 format!("{} of another cluster or operator ({}) owns this row", owner.object, owner.server);
@@ -74,12 +77,18 @@ impl KeyPlanner<'_> {
         })
     }
 
+    /// Whether an object that can't have all of its rows has a domain all the same.
+    pub(super) fn has_domain(&self, wants: &[Want]) -> bool {
+        let owner = self.owner(Table::Domain).filter(|owner| self.is_ours(owner));
+        owner.zip(wants.first()).is_some_and(|(owner, want)| *owner.object_uid == *want.uid)
+    }
+
     /// Whether a server that this operator sees, or would see, owns a row.
     pub(super) fn is_ours(&self, owner: &OwnerRow) -> bool {
         owner.server.starts_with(self.terms.ours)
     }
 
-    fn blocked_by_row(&self, row: &Row) -> Option<(Reason, String)> {
+    fn blocked_by_row(&self, row: &Row) -> Option<Obstacle> {
         let message = format!(
             "the table {} has a row {} that was not declared: set existingRows: Adopt on the MailServer, or remove the row",
             row.table().as_str(),
@@ -99,7 +108,7 @@ impl KeyPlanner<'_> {
         }
     }
 
-    pub(super) fn tell_blocked(&mut self, desired: &mut Desired, (reason, message): (Reason, String)) {
+    pub(super) fn tell_blocked(&mut self, desired: &mut Desired, (reason, message): Obstacle) {
         if let Some(object) = desired.wants.first().map(|want| want.object.clone()) {
             self.elsewhere.extend(correct(&mut desired.verdicts, Verdict::new(&object, reason, message)));
         }
@@ -107,7 +116,7 @@ impl KeyPlanner<'_> {
 }
 
 /// A maildir that a row keeps can be anywhere in the mail store, and nowhere else: virtual(8) follows `..`.
-fn blocked_by_maildir(maildir: &str) -> Option<(Reason, String)> {
+fn blocked_by_maildir(maildir: &str) -> Option<Obstacle> {
     let leads_out =
         maildir.is_empty() || maildir.starts_with('/') || maildir.split('/').any(|name| name == "..");
     let message = || {

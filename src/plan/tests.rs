@@ -10,6 +10,7 @@ mod passes;
 mod policy;
 mod properties;
 mod reached;
+mod unobtained;
 mod unreadable;
 mod world;
 mod worlds;
@@ -21,7 +22,7 @@ use super::*;
 use crate::desired::desired;
 use crate::index::rows::{Kind, ObjectId};
 use crate::object::ObjectName;
-use crate::tables::{AliasRow, MailboxRow};
+use crate::tables::{AliasDomainRow, AliasRow, MailboxRow};
 use crate::testing::{World, myhost};
 
 const SERVER: &str = "cluster/mail/myhost";
@@ -63,13 +64,24 @@ fn plan_keys(
     keys: impl IntoIterator<Item = Key>,
     existing_rows: ExistingRows,
 ) -> Planned {
+    plan_knowing(world, current, keys, existing_rows, &mut Unobtained::default())
+}
+
+/// As passes do that remember which domains can't be had.
+fn plan_knowing(
+    world: &World,
+    current: &Current,
+    keys: impl IntoIterator<Item = Key>,
+    existing_rows: ExistingRows,
+    unobtained: &mut Unobtained,
+) -> Planned {
     let index = &world.index;
     let mut wanted: Vec<_> =
         keys.into_iter().map(|key| (key.clone(), desired(index, &myhost(), &key))).collect();
     let is_unreadable = |uid: &str| index.is_unreadable(uid);
     let declared = |owner: &OwnerRow| index.policy_of(&owner.object, &owner.object_uid);
     let terms = Terms { is_unreadable: &is_unreadable, declared: &declared, ..terms(existing_rows) };
-    let plan = plan(&mut wanted, current, &terms);
+    let plan = plan(&mut wanted, current, &terms, unobtained);
     Planned { plan, verdicts: wanted.into_iter().flat_map(|(_, desired)| desired.verdicts).collect() }
 }
 
@@ -199,7 +211,7 @@ fn drifted(world: &World, current: &Current) -> Planned {
         .map(|key| (key.clone(), desired(&world.index, &myhost(), &key)))
         .collect();
     let terms = Terms { drift: Drift::Report, ..terms(ExistingRows::Fail) };
-    let plan = plan(&mut wanted, current, &terms);
+    let plan = plan(&mut wanted, current, &terms, &mut Unobtained::default());
     Planned { plan, verdicts: wanted.into_iter().flat_map(|(_, desired)| desired.verdicts).collect() }
 }
 
@@ -233,7 +245,7 @@ fn a_column_that_the_tables_lack_is_not_planned_again_and_again() {
     let key = Key::from_row("info@alpha.example.org").unwrap();
     let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
     let terms = Terms { absent: &[(Table::Alias, SharedColumn::Description)], ..terms(ExistingRows::Fail) };
-    assert!(plan(&mut wanted, &current, &terms).is_empty());
+    assert!(plan(&mut wanted, &current, &terms, &mut Unobtained::default()).is_empty());
 }
 
 #[test]
@@ -290,7 +302,7 @@ fn a_password_is_fetched_when_it_is_new_changed_or_drifted() {
     let id = (Table::Mailbox, "alfred@alpha.example.org".to_owned());
     let passwords = BTreeMap::from([(id, ResolvedPassword::Hash("82fU0EHEzA6wo".into()))]);
     let terms = Terms { passwords: &passwords, ..terms(ExistingRows::Fail) };
-    let written = plan(&mut wanted, &current, &terms);
+    let written = plan(&mut wanted, &current, &terms, &mut Unobtained::default());
     apply(&mut current, &written);
     assert!(!needs(&world, &current));
     assert!(full(&world, &current).plan.is_empty());
@@ -312,8 +324,12 @@ fn a_weak_hash_is_told_at_every_pass_and_goes_with_its_secret() {
         let hash = ResolvedPassword::Hash(hash.into());
         let id = (Table::Mailbox, "alfred@alpha.example.org".to_owned());
         let passwords = BTreeMap::from([(id, hash)]);
-        let written =
-            plan(&mut wanted, current, &Terms { passwords: &passwords, ..terms(ExistingRows::Fail) });
+        let written = plan(
+            &mut wanted,
+            current,
+            &Terms { passwords: &passwords, ..terms(ExistingRows::Fail) },
+            &mut Unobtained::default(),
+        );
         apply(current, &written);
         wanted[0].1.verdicts[0].clone()
     };

@@ -24,7 +24,7 @@ use crate::client;
 use crate::index::rows::ServerRow;
 use crate::index::{Key, Work};
 use crate::object::ObjectName;
-use crate::plan::RowId;
+use crate::plan::{RowId, Unobtained};
 use crate::report::{Finding, ServerReport};
 use crate::store::{self, Owned, Store};
 use crate::tables::{SharedColumn, Table};
@@ -61,6 +61,9 @@ pub(super) struct Passes<'a> {
     recent: &'a mut Recent,
     /// Domains that are told something else than that all is well.
     troubled: BTreeSet<Key>,
+    unobtained: Unobtained,
+    /// Whether every domain has been compared: which can be had is not known before.
+    has_compared: bool,
     /// Rows that differ and are left alone, with `drift: Report`.
     drifted: Drifted,
     /// Rows that should go and that the database keeps.
@@ -93,6 +96,8 @@ impl<'a> Passes<'a> {
             held: None,
             recent,
             troubled: BTreeSet::new(),
+            unobtained: Unobtained::default(),
+            has_compared: false,
             drifted: Drifted::default(),
             refused: Refused::default(),
             settling: Settling::default(),
@@ -178,7 +183,9 @@ impl<'a> Passes<'a> {
         // Under what is declared there may be rows that another server had before.
         keys.extend(self.context.index.read().keys_of(self.server));
         self.ask_brake(&keys).await?;
-        self.compare_many(keys, rows).await
+        self.compare_many(keys, rows).await?;
+        self.has_compared = true;
+        Ok(())
     }
 
     async fn compare_touched(&mut self, mut keys: BTreeSet<Key>) -> Result<(), PassError> {

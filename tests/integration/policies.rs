@@ -102,3 +102,27 @@ async fn a_domain_is_told_of_a_catch_all_that_stands_in_the_way_until_it_is_gone
     bed.says::<MailDomain>("alpha", "Ready", "Synced").await;
     bed.rows(&mariadb, "alias WHERE goto = 'ours@example.net'", 1).await;
 }
+
+/// Else a tenant could give itself addresses in a domain that somebody else has in PostfixAdmin.
+#[tokio::test]
+async fn nothing_is_written_in_somebody_elses_domain_until_it_is_adopted() {
+    let mariadb = MariaDb::shared();
+    let bed = Bed::new("somebody_elses", &mariadb).await;
+    bed.says::<MailServer>("myhost", "DatabaseReady", "Ready").await;
+    execute(&bed, &mariadb, "INSERT INTO domain (domain) VALUES ('alpha.example.org')").await;
+    bed.domain().await;
+    bed.says::<MailDomain>("alpha", "Ready", "RowExists").await;
+    bed.mailboxes(0..2).await;
+    for name in ["u0", "u1"] {
+        let message = bed.says::<Mailbox>(name, "Ready", "RowExists").await;
+        assert!(message.contains("existingRows: Adopt"), "{message}");
+    }
+    bed.rows(&mariadb, "mailbox", 0).await;
+    bed.rows(&mariadb, "alias", 0).await;
+    bed.change::<MailServer>("myhost", json!({"existingRows": "Adopt"})).await;
+    bed.says::<MailDomain>("alpha", "Ready", "Synced").await;
+    for name in ["u0", "u1"] {
+        bed.says::<Mailbox>(name, "Ready", "Synced").await;
+    }
+    bed.rows(&mariadb, "mailbox", 2).await;
+}

@@ -15,7 +15,7 @@ use sqlx::mysql::MySqlConnection;
 use vmail_operator::api::mail_server::{Drift, ExistingRows};
 use vmail_operator::desired::{Verdict, desired};
 use vmail_operator::index::{Index, Key};
-use vmail_operator::plan::{self, Current, Plan, Terms};
+use vmail_operator::plan::{self, Current, Plan, Terms, Unobtained};
 use vmail_operator::store::{Access, Store};
 use vmail_operator::tables::Table;
 
@@ -79,7 +79,7 @@ impl Operator {
             held: &BTreeSet::new(),
             passwords: &BTreeMap::new(),
         };
-        let plan = plan::plan(&mut wanted, current, &terms);
+        let plan = plan::plan(&mut wanted, current, &terms, &mut Unobtained::default());
         (plan, wanted.into_iter().flat_map(|(_, desired)| desired.verdicts).collect())
     }
 

@@ -58,7 +58,12 @@ fn an_admin_and_a_mailbox_of_one_address_are_two_rows_with_a_password_each() {
         ((Table::Admin, address.clone()), ResolvedPassword::Hash("82fU0EHEzA6wo".into())),
     ]);
     let mut wanted = wanted(&world);
-    let plan = plan(&mut wanted, &current, &Terms { passwords: &passwords, ..terms(ExistingRows::Fail) });
+    let plan = plan(
+        &mut wanted,
+        &current,
+        &Terms { passwords: &passwords, ..terms(ExistingRows::Fail) },
+        &mut Unobtained::default(),
+    );
     apply(&mut current, &plan);
     assert_eq!(row(&current, &address).unwrap().password, "82fU0EHEzA6wo");
     let mailbox = current.rows[&(Table::Mailbox, address.clone())].password().unwrap();
@@ -186,8 +191,12 @@ fn tables_that_cannot_hold_admins_are_told_on_the_admin_alone() {
     boss(&mut world, &json!({"superAdmin": true}));
     let mut wanted = wanted(&world);
     let lacking = ["table domain_admins".to_owned()];
-    let plan =
-        plan(&mut wanted, &Current::default(), &Terms { lacking: &lacking, ..terms(ExistingRows::Fail) });
+    let plan = plan(
+        &mut wanted,
+        &Current::default(),
+        &Terms { lacking: &lacking, ..terms(ExistingRows::Fail) },
+        &mut Unobtained::default(),
+    );
     assert!(plan.inserts.iter().all(|row| row.table() == Table::Domain));
     let verdicts: Vec<Verdict> = wanted.into_iter().flat_map(|(_, desired)| desired.verdicts).collect();
     let told = verdict_on(&verdicts, "boss");
@@ -208,7 +217,12 @@ fn of_two_servers_with_one_database_the_first_keeps_an_admin() {
     assert_eq!(told.reason, Reason::Conflict);
     assert!(told.message.contains("cluster/mail/other"), "{}", told.message);
     let mut wanted = wanted(&world);
-    let plan = plan(&mut wanted, &current, &Terms { is_served: &|_| false, ..terms(ExistingRows::Fail) });
+    let plan = plan(
+        &mut wanted,
+        &current,
+        &Terms { is_served: &|_| false, ..terms(ExistingRows::Fail) },
+        &mut Unobtained::default(),
+    );
     apply(&mut current, &plan);
     assert_eq!(current.owners[&(Table::Admin, BOSS.into())].server, SERVER, "that server is gone");
 }

@@ -32,7 +32,7 @@ fn pass_of(name: &str, world: &mut World, current: &mut Current) -> Plan {
         declared: &|owner| index.policy_of(&owner.object, &owner.object_uid),
         ..terms(ExistingRows::Fail)
     };
-    let plan = plan(&mut wanted, current, &terms);
+    let plan = plan(&mut wanted, current, &terms, &mut Unobtained::default());
     database::carry_out(current, &plan, &server_id, ExistingRows::Fail);
     plan
 }
@@ -92,7 +92,12 @@ fn an_operator_of_one_namespace_leaves_the_rows_of_another_namespaces_alone() {
         let keys: Vec<_> = all_keys(&world, &current).into_iter().collect();
         let mut wanted: Vec<_> =
             keys.into_iter().map(|key| (key.clone(), desired(&world.index, &myhost(), &key))).collect();
-        let plan = plan(&mut wanted, &current, &Terms { ours, ..terms(ExistingRows::Adopt) });
+        let plan = plan(
+            &mut wanted,
+            &current,
+            &Terms { ours, ..terms(ExistingRows::Adopt) },
+            &mut Unobtained::default(),
+        );
         assert_eq!(!plan.is_empty(), is_taken_over, "{ours}");
         let reasons: BTreeSet<_> =
             wanted.iter().flat_map(|(_, desired)| &desired.verdicts).map(|verdict| verdict.reason).collect();

@@ -73,6 +73,7 @@ impl Circumstances {
         current: &Current,
         server: &ObjectName,
         keys: impl IntoIterator<Item = Key>,
+        unobtained: &mut Unobtained,
     ) -> Pass {
         let all = |key: Key| {
             let mut desired = desired(index, server, &key);
@@ -98,7 +99,7 @@ impl Circumstances {
             passwords: &passwords,
             ..terms(self.existing_rows)
         };
-        let plan = plan(&mut wanted, current, &terms);
+        let plan = plan(&mut wanted, current, &terms, unobtained);
         Pass { wanted, plan }
     }
 
@@ -106,7 +107,7 @@ impl Circumstances {
     pub(super) fn compare_all(&self, index: &Index, current: &mut Current) {
         for server in servers() {
             let keys = all_keys(index, current, &server);
-            let pass = self.plan(index, current, &server, keys);
+            let pass = self.plan(index, current, &server, keys, &mut Unobtained::default());
             carry_out(current, &pass.plan, &id(&server), self.existing_rows);
         }
     }
@@ -148,6 +149,7 @@ pub(super) struct Running {
     pub(super) index: Index,
     pub(super) current: Current,
     pub(super) circumstances: Circumstances,
+    pub(super) unobtained: BTreeMap<ObjectName, Unobtained>,
     /// What each object was told last.
     pub(super) said: BTreeMap<ObjectId, Verdict>,
 }
@@ -171,8 +173,15 @@ impl Running {
         self.index.told_beside(&key).into_iter().chain([key]).collect()
     }
 
-    /// Every server works on what the events touched.
+    /// Every server works on what the events touched, and then on what that turned.
     pub(super) fn pass(&mut self) {
+        self.pass_once();
+        while servers().iter().any(|server| self.index.has_work(server)) {
+            self.pass_once();
+        }
+    }
+
+    fn pass_once(&mut self) {
         let at_rest = self.circumstances.clone();
         for server in servers() {
             let Work { all, mut keys, counted } = self.index.take_work(&server);
@@ -182,8 +191,12 @@ impl Running {
             if all {
                 keys.extend(all_keys(&self.index, &self.current, &server));
             }
-            let pass = at_rest.plan(&self.index, &self.current, &server, keys);
+            let unobtained = self.unobtained.entry(server.clone()).or_default();
+            let pass = at_rest.plan(&self.index, &self.current, &server, keys, unobtained);
             carry_out(&mut self.current, &pass.plan, &id(&server), at_rest.existing_rows);
+            for domain in unobtained.take_turned() {
+                self.index.reconsider(&domain);
+            }
             let verdicts = pass.wanted.into_iter().flat_map(|(_, desired)| desired.verdicts);
             self.said.extend(verdicts.map(|verdict| (verdict.object.clone(), verdict)));
         }

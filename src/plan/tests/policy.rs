@@ -164,7 +164,12 @@ fn what_is_held_back_stays_with_its_owner() {
     let key = Key::from_row(ALFRED).unwrap();
     let held: BTreeSet<Key> = [key.clone()].into();
     let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
-    let plan = plan(&mut wanted, &current, &Terms { held: &held, ..terms(ExistingRows::Fail) });
+    let plan = plan(
+        &mut wanted,
+        &current,
+        &Terms { held: &held, ..terms(ExistingRows::Fail) },
+        &mut Unobtained::default(),
+    );
     assert!(plan.is_empty() && plan.lost.is_empty());
 }
 
@@ -182,7 +187,7 @@ fn an_alias_domain_that_is_held_back_stays_one() {
     let key = Key::from_row("beta.example.org").unwrap();
     let planned = |held: &BTreeSet<Key>| {
         let mut wanted = vec![(key.clone(), desired(&world.index, &myhost(), &key))];
-        plan(&mut wanted, &current, &Terms { held, ..terms(ExistingRows::Fail) })
+        plan(&mut wanted, &current, &Terms { held, ..terms(ExistingRows::Fail) }, &mut Unobtained::default())
     };
     assert_eq!(planned(&[key.clone()].into()).deletes, []);
     assert_eq!(planned(&BTreeSet::new()).deletes, [id(Table::AliasDomain, "beta.example.org")]);

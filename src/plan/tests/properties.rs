@@ -74,12 +74,12 @@ proptest! {
         for server in &servers() {
             let was = current.clone();
             let keys = all_keys(&index, &was, server);
-            let pass = circumstances.plan(&index, &was, server, keys);
+            let pass = circumstances.plan(&index, &was, server, keys, &mut Unobtained::default());
             carry_out(&mut current, &pass.plan, &id(server), circumstances.existing_rows);
             let (before, after, circumstances) = (&was, &current, &circumstances);
             Comparison { model: &model, index: &index, server, circumstances, before, after, pass: &pass }.check();
             let keys = all_keys(&index, &current, server);
-            let again = circumstances.plan(&index, &current, server, keys).plan;
+            let again = circumstances.plan(&index, &current, server, keys, &mut Unobtained::default()).plan;
             prop_assert!(again.is_empty(), "a second plan is empty: {:?}", again);
         }
     }
@@ -131,10 +131,10 @@ proptest! {
             }
         }
         running.pass();
-        let Running { index, current, circumstances, said } = running;
+        let Running { index, current, circumstances, said, .. } = running;
         for server in servers() {
             let keys = all_keys(&index, &current, &server);
-            let pass = circumstances.plan(&index, &current, &server, keys);
+            let pass = circumstances.plan(&index, &current, &server, keys, &mut Unobtained::default());
             prop_assert!(pass.plan.is_empty(), "{:?}", pass.plan);
             for verdict in pass.wanted.into_iter().flat_map(|(_, desired)| desired.verdicts) {
                 let said = said.get(&verdict.object).cloned().map(without_row);

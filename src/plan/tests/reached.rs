@@ -7,6 +7,7 @@ use super::world::{Model, servers};
 use super::*;
 use crate::api::DeletionPolicy;
 use crate::index::Index;
+use crate::tables::ALL_DOMAINS;
 
 /// Columns that are somebody else's wherever an object doesn't name them, and didn't before.
 const FREE: [SharedColumn; 5] = [
@@ -115,7 +116,8 @@ impl Comparison<'_> {
     /// Whether the winner can't be written, and is told so: somebody else's row, or owner, is in the way.
     fn is_blocked(&self, key: &Key, desired: &Desired) -> bool {
         let Some(winner) = desired.wants.first().map(|want| &want.object) else { return false };
-        let must_be = self.is_mailbox_in_the_way(key, &desired.wants)
+        let must_be = self.is_of_foreign_domain(key)
+            || self.is_mailbox_in_the_way(key, &desired.wants)
             || desired.wants.iter().any(|want| self.is_in_the_way(want));
         // What becomes of a domain's catch-all is told under the domain's key.
         let mut verdicts = self.pass.wanted.iter().flat_map(|(_, desired)| &desired.verdicts);
@@ -134,11 +136,47 @@ impl Comparison<'_> {
         let may_be = catch_all.is_some_and(|(other, desired)| {
             desired.wants.iter().any(|want| want.object == *winner) && self.is_blocked(other, desired)
         });
+        let loses_domain = desired.wants.iter().any(|want| self.loses_domain(key, want));
         let is_told =
             matches!(told.reason, Reason::RowExists | Reason::Conflict) && !without_rows.contains(told);
         assert!(is_told || !must_be, "{winner} is told {told:?}");
-        assert!(must_be || may_be || !is_told, "{winner} is told {told:?}, and nothing is in its way");
+        assert!(told.reason != Reason::Synced || !loses_domain, "{winner} is told {told:?}");
+        assert!(
+            must_be || may_be || loses_domain || !is_told,
+            "{winner} is told {told:?}, and nothing is in its way"
+        );
         must_be
+    }
+
+    /// Whether the domain of an address is somebody else's in the tables.
+    fn is_of_foreign_domain(&self, key: &Key) -> bool {
+        matches!(key, Key::Address(_)) && self.is_foreign(key.domain())
+    }
+
+    fn is_foreign(&self, domain: &str) -> bool {
+        let domain = Key::from_row(domain).unwrap();
+        let Some((_, desired)) = self.pass.wanted.iter().find(|(key, _)| *key == domain) else {
+            return false;
+        };
+        let owner = self.before.owners.get(&(Table::Domain, domain.as_str().to_owned()));
+        let had = desired
+            .wants
+            .iter()
+            .any(|want| owner.is_some_and(|owner| is_of_cluster(owner) && *owner.object_uid == *want.uid));
+        !had && desired.wants.iter().any(|want| self.is_in_the_way(want))
+    }
+
+    /// Whether an admin is declared for a domain that is somebody else's in the tables; it must not get it.
+    fn loses_domain(&self, key: &Key, want: &Want) -> bool {
+        let Row::Admin(row) = &want.row else { return false };
+        assert!(
+            row.domains.iter().all(|domain| domain == ALL_DOMAINS || !self.is_foreign(domain)),
+            "{row:?}"
+        );
+        let declared = crate::desired::desired(self.index, self.server, key).wants;
+        declared.iter().any(|want| {
+            matches!(&want.row, Row::Admin(declared) if declared.domains.iter().any(|domain| !row.domains.contains(domain)))
+        })
     }
 
     fn is_in_the_way(&self, want: &Want) -> bool {

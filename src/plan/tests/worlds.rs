@@ -107,6 +107,7 @@ fn namespace(tenant: bool) -> &'static str {
 struct Live {
     world: World,
     current: Current,
+    unobtained: Unobtained,
     /// How often something was made.
     made: u32,
     uids: BTreeMap<ObjectId, u32>,
@@ -114,7 +115,13 @@ struct Live {
 
 impl Live {
     fn new() -> Self {
-        Self { world: open_server(), current: Current::default(), made: 0, uids: BTreeMap::new() }
+        Self {
+            world: open_server(),
+            current: Current::default(),
+            unobtained: Unobtained::default(),
+            made: 0,
+            uids: BTreeMap::new(),
+        }
     }
 
     fn object<K: serde::de::DeserializeOwned>(
@@ -225,12 +232,19 @@ impl Live {
         self.current.rows.entry((row.table(), key)).or_insert(row);
     }
 
-    /// A pass over what was touched; gives what it says.
+    /// Passes over what was touched, and over what those turned; gives what they say.
     fn pass(&mut self, existing_rows: ExistingRows) -> Vec<Verdict> {
-        let keys = self.world.index.take_work(&myhost()).keys;
-        let planned = plan_keys(&self.world, &self.current, keys, existing_rows);
-        apply(&mut self.current, &planned.plan);
-        planned.verdicts
+        let mut verdicts = Vec::new();
+        while self.world.index.has_work(&myhost()) {
+            let keys = self.world.index.take_work(&myhost()).keys;
+            let planned = plan_knowing(&self.world, &self.current, keys, existing_rows, &mut self.unobtained);
+            apply(&mut self.current, &planned.plan);
+            for domain in self.unobtained.take_turned() {
+                self.world.index.reconsider(&domain);
+            }
+            verdicts.extend(planned.verdicts);
+        }
+        verdicts
     }
 
     /// Everything that anything could be declared under.

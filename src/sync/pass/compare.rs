@@ -8,10 +8,11 @@ use super::super::ahead::Rows;
 use super::super::brake::Doomed;
 use super::super::chunk::chunks;
 use super::{PassError, Passes};
+use crate::api::DomainName;
 use crate::desired::{Desired, PasswordWant, Verdict, Want, desired, unserved};
 use crate::index::{Key, Work};
 use crate::password::{self, Request};
-use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms};
+use crate::plan::{self, Current, Plan, ResolvedPassword, RowId, Terms, Unobtained};
 use crate::store::Error;
 use crate::tables::{Row, Table};
 
@@ -72,10 +73,21 @@ impl Passes<'_> {
         let mut work = self.context.index.quietly(|index| index.take_work(self.server));
         let gone = self.losing(&work.keys).await;
         let keys = std::mem::replace(&mut work.keys, gone);
-        let keys = keys.difference(&work.keys).cloned().collect();
+        let keys = self.with_uncompared_domains(keys.difference(&work.keys).cloned().collect());
         self.context.index.quietly(|index| index.give_back(self.server, work));
         let keys = self.insert_unseen(keys).await?;
         self.compare_chunks(keys).await
+    }
+
+    /// What is written in a domain depends on whether it can be had, which the first full comparison has yet to find out.
+    fn with_uncompared_domains(&self, mut keys: BTreeSet<Key>) -> BTreeSet<Key> {
+        if !self.has_compared {
+            let addresses = keys.iter().filter(|key| matches!(key, Key::Address(_)));
+            let domains = addresses.filter_map(|key| DomainName::parse(key.domain()).ok());
+            let domains: Vec<_> = domains.map(Key::Domain).collect();
+            keys.extend(domains);
+        }
+        keys
     }
 
     /// Compares keys that fit into one transaction; gives the drift that is new.
@@ -103,10 +115,14 @@ impl Passes<'_> {
         Ok(seen)
     }
 
-    /// Parts the keys under which all that is wanted is of objects that were told nothing yet from the others.
-    fn new_and_seen(&self, keys: BTreeSet<Key>) -> (Vec<Key>, BTreeSet<Key>) {
+    /// Parts the keys under which all that is wanted is of objects that were told nothing yet from the others, and from those
+    /// whose domain may not be had.
+    fn new_and_seen(&self, mut keys: BTreeSet<Key>) -> (Vec<Key>, BTreeSet<Key>) {
         let index = self.context.index.read();
         let is_untold = |want: &Want| index.meta(&want.object).is_some_and(|meta| meta.status.is_none());
+        let compared: BTreeSet<&str> =
+            keys.iter().filter(|key| matches!(key, Key::Domain(_))).map(Key::domain).collect();
+        let is_had = |domain: &str| !compared.contains(domain) && self.unobtained.obstacle(domain).is_none();
         let is_new = |key: &Key| {
             let wants = match key {
                 // A catch-all is compared together with its domain.
@@ -114,17 +130,13 @@ impl Passes<'_> {
                 _ => Vec::new(),
             };
             let tables: Vec<Table> = wants.iter().map(|want| want.row.table()).collect();
-            wants.iter().all(is_untold) && self.store.tells_by_inserting(key, &tables)
+            is_had(key.domain()) && wants.iter().all(is_untold) && self.store.tells_by_inserting(key, &tables)
         };
-        let mut parted = (Vec::new(), BTreeSet::new());
-        for key in keys {
-            if is_new(&key) {
-                parted.0.push(key);
-            } else {
-                parted.1.insert(key);
-            }
+        let new: Vec<Key> = keys.iter().filter(|key| is_new(key)).cloned().collect();
+        for key in &new {
+            keys.remove(key);
         }
-        parted
+        (new, keys)
     }
 
     /// Gives what was done, and what was there before.
@@ -192,6 +204,7 @@ impl Passes<'_> {
     fn tell(&mut self, plan: &Plan, wanted: Vec<(Key, Desired)>) {
         self.context.metrics.applied(plan);
         self.note_troubled(&wanted);
+        self.reconsider_turned();
         self.context.statuses.offer(wanted.into_iter().flat_map(|(_, desired)| desired.verdicts));
     }
 
@@ -229,8 +242,8 @@ impl Passes<'_> {
     }
 
     /// The plan for what was gathered, whose verdicts it corrects.
-    fn plan(&self, Gathered { wanted, held, current, passwords }: &mut Gathered) -> Plan {
-        self.plan_with(held, passwords, |terms| plan::plan(wanted, current, terms))
+    fn plan(&mut self, Gathered { wanted, held, current, passwords }: &mut Gathered) -> Plan {
+        self.plan_with(held, passwords, |terms, unobtained| plan::plan(wanted, current, terms, unobtained))
     }
 
     pub(super) async fn current(&mut self, keys: &[Key]) -> Result<Current, PassError> {
@@ -248,14 +261,26 @@ impl Passes<'_> {
         }
     }
 
+    /// What is declared in a domain that can be had now, or can't any more, is looked at in the next pass.
+    fn reconsider_turned(&mut self) {
+        let turned = self.unobtained.take_turned();
+        if !turned.is_empty() {
+            self.context.index.quietly(|index| {
+                for domain in &turned {
+                    index.reconsider(domain);
+                }
+            });
+        }
+    }
+
     /// Plans and applies what was gathered key by key; gives what was done.
     async fn apply_one_by_one(&mut self, gathered: &mut Gathered) -> Result<Plan, PassError> {
         let Gathered { wanted, held, current, passwords } = gathered;
         let mut done = Plan::default();
         for at in 0..wanted.len() {
-            let plan = self.plan_with(held, passwords, |terms| {
+            let plan = self.plan_with(held, passwords, |terms, unobtained| {
                 let mut plan = Plan::default();
-                plan::plan_one(wanted, at, current, terms, &mut plan);
+                plan::plan_one(wanted, at, current, terms, unobtained, &mut plan);
                 plan
             });
             match self.store.apply(&plan).await {
@@ -323,13 +348,14 @@ impl Passes<'_> {
 
     /// Plans under the terms of now.
     fn plan_with(
-        &self,
+        &mut self,
         held: &BTreeSet<Key>,
         passwords: &BTreeMap<RowId, ResolvedPassword>,
-        plan: impl FnOnce(&Terms<'_>) -> Plan,
+        plan: impl FnOnce(&Terms<'_>, &mut Unobtained) -> Plan,
     ) -> Plan {
+        let unobtained = &mut self.unobtained;
         let index = self.context.index.read();
-        plan(&Terms {
+        let terms = Terms {
             ours: &self.context.ours(),
             server: &self.server_id,
             existing_rows: index.server(self.server).map(|row| row.existing_rows).unwrap_or_default(),
@@ -342,7 +368,8 @@ impl Passes<'_> {
             is_unreadable: &|uid| index.is_unreadable(uid),
             held,
             passwords,
-        })
+        };
+        plan(&terms, unobtained)
     }
 
     fn account_for(&mut self, plan: &Plan, before: &Current) {
