@@ -49,6 +49,8 @@ pub struct ServerReport {
     pub needs: u64,
     /// What the rows need that are in the tables; `None`: not known.
     pub settled: Option<Settled>,
+    /// Hash of the held deletions that were released and carried out last; `None`: none since the process began.
+    pub released: Option<String>,
     /// Managed rows that somebody else changed and that are left as they are.
     pub drifted: usize,
     /// Managed rows in the table `domain`, `mailbox`, and `alias` without identity rows.

@@ -202,6 +202,10 @@ pub struct MailServerStatus {
     /// Managed rows that somebody else changed or removed, where `drift` is `Report`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drifted: Option<i64>,
+    /// Hash of the held deletions that were released last and carried out: the annotation `vmail.dev/release-deletions`
+    /// releases them once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_release: Option<String>,
     /// How mailboxes are stored, since there was the first; another `format` or `layout` waits to be confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail_store: Option<StoredAs>,

@@ -57,6 +57,7 @@ mod tests {
             complete: Some(TABLES),
             needs,
             settled: Some(Settled { needs, kept }),
+            released: None,
             drifted: 0,
             counts: Counts::default(),
         }

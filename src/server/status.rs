@@ -77,6 +77,7 @@ pub fn status(server: &MailServer, observed: Observed, now: Timestamp) -> MailSe
     let counts = observed.report.as_ref().map(|report| report.counts);
     let drifted = observed.report.as_ref().and_then(|report| i64::try_from(report.drifted).ok());
     let previous = server.status.as_ref();
+    let released = observed.report.as_ref().and_then(|report| report.released.clone());
     let mailboxes = counts.map(|counts| counts.mailboxes).or(previous.and_then(|status| status.mailboxes));
     let conditions = Conditions {
         generation: server.metadata.generation.unwrap_or_default(),
@@ -100,6 +101,7 @@ pub fn status(server: &MailServer, observed: Observed, now: Timestamp) -> MailSe
         mailboxes,
         aliases: counts.map(|counts| counts.aliases).or(previous.and_then(|status| status.aliases)),
         drifted: drifted.or(previous.and_then(|status| status.drifted)),
+        last_release: released.or_else(|| previous.and_then(|status| status.last_release.clone())),
         mail_store: recorded(server, mailboxes),
         config_hash: observed.config_hash.or_else(|| previous.and_then(|status| status.config_hash.clone())),
     }
@@ -280,6 +282,7 @@ mod tests {
             report: Some(ServerReport {
                 needs: 0,
                 settled: None,
+                released: None,
                 drifted: 0,
                 database: Some(Finding::good(Reason::Ready, "")),
                 complete: Some(1),

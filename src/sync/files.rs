@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::brake::{self, Doomed, Held, Recent};
+use super::brake::{Doomed, Held, Recent};
 use super::serve::{REPORT_INTERVAL, jittered};
 use super::teller::Teller;
 use crate::api::Reason;
@@ -158,6 +158,9 @@ impl<'a> Passes<'a> {
         let started = Instant::now();
         let result = self.write(touched, needs).await;
         self.context.metrics.pass(result.is_ok(), started.elapsed());
+        if result.is_ok() {
+            self.recent.end();
+        }
         if result.is_ok() && self.teller.has_news(&self.report()) {
             self.tell();
         }
@@ -173,9 +176,8 @@ impl<'a> Passes<'a> {
         let gone = wanted.gone(keys);
         // No file says whose its entries are.
         let doomed: Doomed = gone.iter().map(|key| (key.clone(), BTreeSet::new())).collect();
-        self.recent.release(brake::is_released(&doomed, &row));
-        let recent = self.recent.count(Instant::now());
-        self.held = brake::hold(&doomed, recent, owned, &row);
+        self.recent.begin(&doomed, &row);
+        self.held = self.recent.hold(Instant::now(), &doomed, owned, &row);
         self.teller.held(self.held.as_ref()).await;
         let has_unreadable = self.context.index.read().has_unreadable();
         let (deleted, stays) =
@@ -250,6 +252,7 @@ impl<'a> Passes<'a> {
             complete: self.tables,
             needs: self.context.index.read().needs_version(self.server),
             settled: self.settled.clone(),
+            released: self.recent.used().map(str::to_owned),
             drifted: 0,
             counts: self.counts,
         }

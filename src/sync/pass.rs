@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::ahead::Ahead;
-use super::brake::{self, Doomed, Held, Recent};
+use super::brake::{Doomed, Held, Recent};
 use super::chunk::chunks;
 use super::drift::{self, Drifted};
 use super::losses::Losses;
@@ -160,6 +160,9 @@ impl<'a> Passes<'a> {
 
     fn finish(&mut self, started: Instant, result: Result<(), PassError>) -> Result<(), PassError> {
         self.context.metrics.pass(result.is_ok(), started.elapsed());
+        if result.is_ok() {
+            self.recent.end();
+        }
         if result.is_ok() && self.teller.has_news(&self.current_report()) {
             self.report();
         }
@@ -252,9 +255,10 @@ impl<'a> Passes<'a> {
 
     async fn brake(&mut self, deletions: &Doomed) {
         let row = self.server_row();
-        self.recent.release(row.as_ref().is_some_and(|row| brake::is_released(deletions, row)));
-        let recent = self.recent_deletions();
-        self.held = row.and_then(|row| brake::hold(deletions, recent, self.tally.keys(), &row));
+        self.held = row.and_then(|row| {
+            self.recent.begin(deletions, &row);
+            self.recent.hold(Instant::now(), deletions, self.tally.keys(), &row)
+        });
         self.teller.held(self.held.as_ref()).await;
     }
 
@@ -287,6 +291,7 @@ impl<'a> Passes<'a> {
             complete: Some(self.tables),
             needs: self.context.index.read().needs_version(self.server),
             settled: self.settling.settled.clone(),
+            released: self.recent.used().map(str::to_owned),
             drifted: self.drifted.len(),
             counts: self.tally.counts(),
         }

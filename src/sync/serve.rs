@@ -101,6 +101,7 @@ fn outage(
         complete: last.as_ref().and_then(|report| report.complete),
         needs: context.index.read().needs_version(server),
         settled: None,
+        released: last.as_ref().and_then(|report| report.released.clone()),
         drifted: last.as_ref().map_or(0, |report| report.drifted),
         counts: last.map_or_else(Counts::default, |report| report.counts),
     }

@@ -44,8 +44,15 @@ impl<'a> Teller<'a> {
     /// Whether a report says something else than the last one, its counts aside.
     pub(super) fn has_news(&self, report: &ServerReport) -> bool {
         self.reported.as_ref().is_none_or(|(old, _)| {
-            (&old.database, &old.tables, old.needs, &old.settled, old.complete)
-                != (&report.database, &report.tables, report.needs, &report.settled, report.complete)
+            (&old.database, &old.tables, old.needs, &old.settled, old.complete, &old.released)
+                != (
+                    &report.database,
+                    &report.tables,
+                    report.needs,
+                    &report.settled,
+                    report.complete,
+                    &report.released,
+                )
         })
     }
 

@@ -263,6 +263,11 @@ async fn many_deletions_at_once_wait_for_a_release() {
     bed.api::<MailServer>().patch("myhost", &PatchParams::default(), &Patch::Merge(release)).await.unwrap();
     bed.rows(&mariadb, "mailbox", 2).await;
     bed.says::<MailServer>("myhost", "TablesSynced", "Synced").await;
+    eventually(LIMIT, "the release is told to be used", || async {
+        let status = bed.api::<MailServer>().get("myhost").await.unwrap().status;
+        status.and_then(|status| status.last_release).as_deref() == Some(hash)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ pub struct ServerRow {
     pub shared_tables: Option<u64>,
     /// Hash of the held plan that an administrator released, from the annotation.
     pub released: Option<Box<str>>,
+    /// Hash of the plan that was released and carried out last, from the status.
+    pub last_release: Option<Box<str>>,
     /// The namespaces whose `MailDomain`s may name it.
     pub allowed: Allowed,
 }
@@ -76,6 +78,11 @@ impl From<&MailServer> for ServerRow {
                 .filter(|_| !files)
                 .map(|at| hash_of(&(&at.host, at.port, &at.name, &at.table_prefix))),
             released: server.annotations().get(RELEASE_ANNOTATION).map(|hash| hash.trim().into()),
+            last_release: server
+                .status
+                .as_ref()
+                .and_then(|status| status.last_release.as_deref())
+                .map(Into::into),
             allowed: server.spec.allowed_namespaces.as_ref().into(),
         }
     }
