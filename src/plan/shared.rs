@@ -58,7 +58,7 @@ impl KeyPlanner<'_> {
                 || match column {
                     // The identity row keeps mail from the catch-all, whoever switched the mailbox off.
                     SharedColumn::Active => {
-                        let is_asleep = owner.is_some_and(|owner| owner.desired.is_empty());
+                        let is_asleep = owner.is_some_and(is_asleep);
                         let guards = want.keep_foreign_targets && has_catch_all;
                         let forwards = self.forwards(want);
                         is_named || is_asleep || guards || forwards || !self.is_adopted(want)
@@ -87,6 +87,10 @@ impl KeyPlanner<'_> {
             return None;
         }
         let owner = self.owner(table);
+        // What was put to sleep wakes up.
+        if owner.is_some_and(is_asleep) {
+            return None;
+        }
         let is_named = want.named.contains(&SharedColumn::Active)
             || owner
                 .is_some_and(|owner| split(&owner.named).any(|name| name == SharedColumn::Active.as_str()));
@@ -109,6 +113,11 @@ impl KeyPlanner<'_> {
         };
         (!is_ours).then_some(&*current.maildir)
     }
+}
+
+/// Whether a row was put to sleep: while nobody served its domain.
+fn is_asleep(owner: &OwnerRow) -> bool {
+    owner.desired.is_empty()
 }
 
 /// A quota that was written and reads, as `PostfixAdmin` shows it, as it did: its page was saved, which is no change.

@@ -285,8 +285,9 @@ fn what_is_adopted_and_slept_wakes_up() {
     sync(&world, &mut current);
     assert_eq!(active(&current, Table::Mailbox, ALFRED), Some(false));
     alpha(&mut world, &json!({}));
-    sync(&world, &mut current);
+    let verdicts = sync(&world, &mut current);
     assert_eq!(active(&current, Table::Mailbox, ALFRED), Some(true));
+    assert!(verdicts.iter().all(Verdict::is_sound), "it does not stay switched off: {verdicts:?}");
     assert!(full(&world, &current).plan.is_empty());
 }
 
