@@ -97,7 +97,7 @@ impl Default for Metrics {
             "Whether the tables, or look-up files, are as declared: the condition TablesSynced",
             synced.clone(),
         );
-        registry.register("status_patches", "Patches of the status of account objects", patches.clone());
+        registry.register("status_patches", "Writes of the status of account objects", patches.clone());
         Self(Arc::new(Inner {
             registry,
             passes,

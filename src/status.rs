@@ -5,29 +5,29 @@
 
 mod waiting;
 mod wanted;
+mod write;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::PatchParams;
+use kube::Client;
 use kube::runtime::events::{EventType, Recorder, Reporter};
-use kube::{Api, Client};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::api::{FIELD_MANAGER, MailAdmin, MailAlias, MailDomain, Mailbox, Reason};
+use crate::api::{FIELD_MANAGER, MailDomain, Reason};
 use crate::client;
 use crate::desired::Verdict;
 use crate::event::event;
 use crate::index::Index;
-use crate::index::rows::{Kind, ObjectId};
+use crate::index::rows::ObjectId;
 use crate::metrics::Metrics;
 use crate::watches::SharedIndex;
 use waiting::Waiting;
 use wanted::WantedStatus;
 
-/// Patches under way at once: kube speaks HTTP/1.1, so each is a connection.
+/// Writes under way at once: kube speaks HTTP/1.1, so each is a connection.
 const WORKERS: usize = 16;
 
 /// How long an object rests whose patch failed, and everything where the API server is away.
@@ -118,13 +118,15 @@ impl Statuses {
             WantedStatus::of(&index, &verdict).filter(|wanted| !wanted.is_seen())
         };
         let Some(wanted) = wanted else { return };
-        let sent = client::bounded(self.send(&verdict.object, &wanted)).await;
-        let failure = client::unless_gone(sent).err();
+        let (client, status) = (&self.0.client, wanted.status());
+        let written = client::bounded(write::write(client, &verdict.object, wanted.version(), &status)).await;
+        let version = written.as_ref().copied().unwrap_or_default();
+        let failure = client::unless_gone(written).err();
         self.0.metrics.status_patch(verdict.object.kind, failure.is_none());
         if let Some(error) = failure {
             self.put_back(verdict, &error);
         } else {
-            self.0.index.quietly(|index| index.patched(&verdict.object, wanted.seen()));
+            self.0.index.quietly(|index| index.patched(&verdict.object, wanted.seen(version)));
             if let Some((type_, reason, note)) = wanted.news(&verdict) {
                 self.publish(&verdict.object, type_, reason, note).await;
             }
@@ -156,34 +158,6 @@ impl Statuses {
             tracing::debug!(%object, %error, "event not published");
         }
     }
-
-    async fn send(&self, object: &ObjectId, wanted: &WantedStatus) -> Result<(), kube::Error> {
-        let (namespace, name) = (&object.name.namespace, &object.name.name);
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patch = wanted.patch();
-        let client = self.0.client.clone();
-        match object.kind {
-            Kind::Domain => {
-                Api::<MailDomain>::namespaced(client, namespace)
-                    .patch_status(name, &parameters, &patch)
-                    .await?;
-            }
-            Kind::Mailbox => {
-                Api::<Mailbox>::namespaced(client, namespace).patch_status(name, &parameters, &patch).await?;
-            }
-            Kind::Admin => {
-                Api::<MailAdmin>::namespaced(client, namespace)
-                    .patch_status(name, &parameters, &patch)
-                    .await?;
-            }
-            Kind::Alias => {
-                Api::<MailAlias>::namespaced(client, namespace)
-                    .patch_status(name, &parameters, &patch)
-                    .await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Queues a verdict, unless its object says so already. Gives whether it did.
@@ -202,6 +176,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::index::rows::Kind;
     use crate::object::ObjectName;
     use crate::testing::World;
 
@@ -214,7 +189,7 @@ mod tests {
     }
 
     fn seen(world: &mut World, verdict: &Verdict) {
-        let seen = WantedStatus::of(&world.index, verdict).unwrap().seen();
+        let seen = WantedStatus::of(&world.index, verdict).unwrap().seen(0);
         world.index.patched(&verdict.object, seen);
     }
 

@@ -355,7 +355,8 @@ impl Index {
         }
     }
 
-    /// Remembers the fingerprint of a status that was just patched, so that it isn't patched again before its event comes.
+    /// Remembers the fingerprint of a status that was just patched, so that it isn't patched again before its event comes;
+    /// what an event says that came first is newer.
     pub fn patched(&mut self, id: &ObjectId, status: rows::SeenStatus) {
         let meta = match id.kind {
             Kind::Domain => self.domains.get_mut(&id.name).map(|row| &mut row.meta),
@@ -363,7 +364,7 @@ impl Index {
             Kind::Alias => self.aliases.get_mut(&id.name).map(|row| &mut row.meta),
             Kind::Admin => self.admins.rows.get_mut(&id.name).map(|row| &mut row.meta),
         };
-        if let Some(meta) = meta {
+        if let Some(meta) = meta.filter(|meta| meta.status.version <= status.version || status.version == 0) {
             meta.status = status;
         }
     }

@@ -9,7 +9,7 @@ mod server;
 use kube::ResourceExt;
 
 pub use admin::AdminRow;
-pub use seen::{READY, SeenStatus, WARNING, status_fingerprint};
+pub use seen::{READY, SeenStatus, WARNING, status_fingerprint, version_of};
 #[cfg(test)]
 pub(crate) use server::tests;
 pub use server::{RELEASE_ANNOTATION, ServerRow};
@@ -88,8 +88,9 @@ pub struct Meta {
 }
 
 impl Meta {
-    fn of<K: kube::Resource>(object: &K, status: SeenStatus) -> Self {
+    fn of<K: kube::Resource>(object: &K, mut status: SeenStatus) -> Self {
         let meta = object.meta();
+        status.version = version_of(meta.resource_version.as_deref());
         Self {
             uid: object.uid().unwrap_or_default().into(),
             created: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),

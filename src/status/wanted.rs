@@ -4,10 +4,9 @@ use std::hash::{Hash, Hasher};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::Patch;
 use kube::runtime::events::EventType;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::Reason;
 use crate::api::limits::Limits;
@@ -118,19 +117,27 @@ impl WantedStatus {
         }
     }
 
-    pub(super) fn patch(&self) -> Patch<serde_json::Value> {
+    /// All of it; a field that is to have no value is null.
+    pub(super) fn status(&self) -> Value {
         let mut status = json!(self.fields);
         status["observedGeneration"] = json!(self.generation);
         status["conditions"] = json!(self.conditions);
-        Patch::Merge(json!({"status": status}))
+        status
+    }
+
+    /// Version of the object that was seen last; 0 where it is not known.
+    pub(super) fn version(&self) -> u64 {
+        self.previous.version
     }
 
     pub(super) fn is_seen(&self) -> bool {
         self.fingerprint == self.previous.fingerprint
     }
 
-    pub(super) fn seen(&self) -> SeenStatus {
+    /// What the object says once it is written, in this version.
+    pub(super) fn seen(&self, version: u64) -> SeenStatus {
         SeenStatus {
+            version,
             fingerprint: self.fingerprint,
             told: self.told,
             ready_since: Some(self.ready_since),

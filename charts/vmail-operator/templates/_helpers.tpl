@@ -29,7 +29,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   verbs: [get, list, watch]
 - apiGroups: [vmail.dev]
   resources: [mailservers/status, maildomains/status, mailboxes/status, mailaliases/status, mailadmins/status]
-  verbs: [patch]
+  verbs: [update, patch]
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch]
