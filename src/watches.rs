@@ -4,17 +4,18 @@
 //! object that can't be parsed must not stop the rest, so every kind is read through [`guard`].
 
 pub(crate) mod guard;
+mod list_watch;
+mod splitter;
 
 use std::collections::HashSet;
-use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as channel;
 
@@ -23,6 +24,7 @@ use crate::index::Index;
 use crate::index::rows::{Kind, ObjectId, ServerRow};
 use crate::object::ObjectName;
 use guard::{Guarded, Unreadable};
+use list_watch::{Part, list_watch};
 
 /// The index, shared by the watches that fill it and the tasks that read it.
 #[derive(Clone)]
@@ -106,12 +108,12 @@ impl SharedIndex {
 pub async fn run(client: Client, namespace: Option<String>, index: SharedIndex) {
     let scope = Scope { client, namespace };
     tokio::select! {
-        () = follow(stream::<Guarded<MailServer>>(&scope), Servers, index.clone()) => {}
-        () = follow(stream::<Guarded<MailDomain>>(&scope), Accounts(Kind::Domain), index.clone()) => {}
-        () = follow(stream::<Guarded<Mailbox>>(&scope), Accounts(Kind::Mailbox), index.clone()) => {}
-        () = follow(stream::<Guarded<MailAlias>>(&scope), Accounts(Kind::Alias), index.clone()) => {}
-        () = follow(stream::<Guarded<MailAdmin>>(&scope), Accounts(Kind::Admin), index.clone()) => {}
-        () = follow(stream::<PartialObjectMeta<Secret>>(&scope), Secrets, index.clone()) => {}
+        () = follow(scope.objects::<Guarded<MailServer>>(), Servers, index.clone()) => {}
+        () = follow(scope.objects::<Guarded<MailDomain>>(), Accounts(Kind::Domain), index.clone()) => {}
+        () = follow(scope.objects::<Guarded<Mailbox>>(), Accounts(Kind::Mailbox), index.clone()) => {}
+        () = follow(scope.objects::<Guarded<MailAlias>>(), Accounts(Kind::Alias), index.clone()) => {}
+        () = follow(scope.objects::<Guarded<MailAdmin>>(), Accounts(Kind::Admin), index.clone()) => {}
+        () = follow(scope.secrets(), Secrets, index.clone()) => {}
         () = follow_namespaces(&scope, index.clone()) => {}
     }
 }
@@ -122,7 +124,7 @@ async fn follow_namespaces(scope: &Scope, index: SharedIndex) {
         index.listed(Namespaces::NAME);
         return std::future::pending().await;
     }
-    follow(everywhere::<PartialObjectMeta<Namespace>>(&scope.client), Namespaces, index).await;
+    follow(scope.namespaces(), Namespaces, index).await;
 }
 
 struct Scope {
@@ -130,45 +132,31 @@ struct Scope {
     namespace: Option<String>,
 }
 
-fn stream<K>(scope: &Scope) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
-    let client = scope.client.clone();
-    let api = match &scope.namespace {
-        Some(namespace) => Api::<K>::namespaced(client, namespace),
-        None => Api::<K>::all(client),
-    };
-    events(api)
-}
+impl Scope {
+    /// All of the objects of a kind that are served.
+    fn objects<K>(&self) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        list_watch(self.client.clone(), self.namespace.as_deref(), Part::Whole).default_backoff()
+    }
 
-fn everywhere<K>(client: &Client) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    events(Api::<K>::all(client.clone()))
-}
+    /// The metadata of the same; their values never come here.
+    fn secrets(
+        &self,
+    ) -> impl Stream<Item = Result<Event<PartialObjectMeta<Secret>>, watcher::Error>> + Send + use<> {
+        list_watch(self.client.clone(), self.namespace.as_deref(), Part::Metadata).default_backoff()
+    }
 
-fn events<K>(api: Api<K>) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    // Either may come from the API server's cache; the watch brings what is newer. Streamed, no page of the list is held
-    // whole on either side.
-    let streamed = watch(api.clone(), watcher::Config::default().streaming_lists());
-    let paged = watch(api, watcher::Config::default().any_semantic());
-    let is_supported = |event: &Result<_, _>| future::ready(!event.as_ref().is_err_and(is_no_streaming));
-    streamed.take_while(is_supported).chain(paged).default_backoff()
-}
-
-/// Whether the API server refuses to stream a list: one with the feature `WatchList` off, as it is by default up to 1.33.
-fn is_no_streaming(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.is_invalid())
+    fn namespaces(
+        &self,
+    ) -> impl Stream<Item = Result<Event<PartialObjectMeta<Namespace>>, watcher::Error>> + Send + use<> {
+        list_watch(self.client.clone(), None, Part::Metadata).default_backoff()
+    }
 }
 
 /// What becomes of the objects of one watch.
@@ -330,35 +318,5 @@ impl Sink<PartialObjectMeta<Namespace>> for Namespaces {
 
     fn names(&self, index: &Index) -> Vec<ObjectName> {
         index.namespace_names().iter().map(|name| ObjectName::new("", name)).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::testing::{api_server, failure};
-
-    /// An API server of 1.33 or before: it has one Mailbox, and its feature gate `WatchList` is off.
-    fn without_streaming() -> Client {
-        api_server(|request| {
-            if request.uri().query().unwrap_or_default().contains("sendInitialEvents=true") {
-                let message =
-                    "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
-                failure(422, "Invalid", message)
-            } else {
-                let bob = json!({"metadata": {"name": "bob", "namespace": "mail"}, "spec": {"address": "bob@alpha.example.org"}});
-                (200, json!({"metadata": {"resourceVersion": "7"}, "items": [bob]}))
-            }
-        })
-    }
-
-    #[tokio::test]
-    async fn an_api_server_that_streams_no_lists_is_asked_for_pages() {
-        let events = events(Api::<Guarded<Mailbox>>::namespaced(without_streaming(), "mail"));
-        let events: Vec<_> = events.take(3).try_collect().await.unwrap();
-        let [Event::Init, Event::InitApply(bob), Event::InitDone] = &events[..] else { panic!("{events:?}") };
-        assert_eq!(ObjectName::of(bob), ObjectName::new("mail", "bob"));
     }
 }
