@@ -45,29 +45,33 @@ pub(super) struct Columns {
     transactional: BTreeSet<String>,
 }
 
-/// Table, column, whether it is in the primary key, whether it has to be given a value, whether the table has transactions.
-type Found = (String, String, i64, i64, i64);
+/// Table, column, whether it is in the primary key, whether it has to be given a value.
+type Found = (String, String, i64, i64);
 
 impl Columns {
+    /// Two questions: `MariaDB` takes three times as long for a join of the two.
     pub(super) async fn read(connection: &mut MySqlConnection, names: &Names) -> Result<Self, Error> {
         let found: Vec<Found> = sqlx::query_as(
             "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR), CAST(column_key = 'PRI' AS SIGNED), \
-             CAST(is_nullable = 'NO' AND column_default IS NULL AND COALESCE(extra, '') = '' AS SIGNED), \
-             CAST(COALESCE(engine, '') = 'InnoDB' AS SIGNED) \
-             FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) \
-             WHERE table_schema = DATABASE()",
+             CAST(is_nullable = 'NO' AND column_default IS NULL AND COALESCE(extra, '') = '' AS SIGNED) \
+             FROM information_schema.columns WHERE table_schema = DATABASE()",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        let transactional: Vec<String> = sqlx::query_scalar(
+            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables \
+             WHERE table_schema = DATABASE() AND engine = 'InnoDB'",
         )
         .fetch_all(connection)
         .await?;
-        let ours = |(table, column, ..): &Found| {
-            Some((names.strip(table)?.to_ascii_lowercase(), column.to_ascii_lowercase()))
-        };
-        let that = |is: fn(&Found) -> bool| found.iter().filter(move |found| is(found)).filter_map(ours);
+        let ours = |table: &str| Some(names.strip(table)?.to_ascii_lowercase());
+        let column = |(table, column, ..): &Found| Some((ours(table)?, column.to_ascii_lowercase()));
+        let that = |is: fn(&Found) -> bool| found.iter().filter(move |found| is(found)).filter_map(column);
         Ok(Self {
             there: that(|_| true).collect(),
             keys: that(|found| found.2 != 0).collect(),
             valueless: that(|found| found.3 != 0).collect(),
-            transactional: that(|found| found.4 != 0).map(|(table, _)| table).collect(),
+            transactional: transactional.iter().filter_map(|table| ours(table)).collect(),
         })
     }
 
