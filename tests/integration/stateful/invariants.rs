@@ -1,101 +1,81 @@
-//! What must hold around every comparison, and at each rest.
+//! What must hold at each rest.
 
 use std::collections::BTreeSet;
 
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
-use vmail_operator::api::Reason;
-use vmail_operator::desired::{Serving, Verdict, desired};
+use vmail_operator::desired::{Serving, desired, unserved};
 use vmail_operator::index::{Index, Key};
+use vmail_operator::watches::SharedIndex;
 
 use super::SERVER;
+use super::api_server::{ApiServer, Told};
+use super::seen::Seen;
 use super::world::{ADDRESSES, Declared, Object, address, quota_bytes, server};
 
-/// A row that we don't own: its table, its key, and all that may be harmed.
-type Theirs = (String, String, String);
-
-/// What is there of others, and what we own.
-pub struct Seen {
-    theirs: Vec<Theirs>,
-    ours: BTreeSet<(String, String)>,
-    /// Owners of other clusters.
-    other_owners: Vec<(String, String)>,
+/// Every object is told what became of what it declares now.
+fn told(api: &ApiServer, object: &Object) -> Told {
+    let told = api.told(&object.id());
+    told.filter(|told| told.is_current).unwrap_or_else(|| panic!("{object:?} is not told"))
 }
 
-impl Seen {
-    pub async fn now(root: &mut MySqlConnection) -> Self {
-        let unowned = |(table, key, text): (&str, &str, &str)| {
-            format!(
-                "SELECT CAST('{table}' AS CHAR), {key}, CAST(CONCAT_WS('|', {text}) AS CHAR(400)) FROM {table} WHERE NOT EXISTS \
-                 (SELECT 1 FROM vmail_owner o WHERE o.table_name = '{table}' AND o.row_key = {table}.{key} AND o.server = '{SERVER}')"
-            )
-        };
-        let selects = [
-            ("alias", "address", "goto, description, active, modified"),
-            ("mailbox", "username", "maildir, name, password, quota, active, modified"),
-            ("domain", "domain", "description, transport, aliases, mailboxes, quota, active, modified"),
-            ("alias_domain", "alias_domain", "target_domain, active, modified"),
-            ("admin", "username", "password, superadmin, active, modified"),
-            ("vmail_id", "row_key", "uid, gid"),
-        ]
-        .map(unowned);
-        let admins = "SELECT 'domain_admins', username, domain FROM domain_admins";
-        let sql = format!("{} UNION ALL {admins} ORDER BY 1, 2, 3", selects.join(" UNION ALL "));
-        let theirs = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut *root).await.unwrap();
-        let ours = format!("SELECT table_name, row_key FROM vmail_owner WHERE server = '{SERVER}'");
-        let ours: Vec<_> = sqlx::query_as(AssertSqlSafe(ours)).fetch_all(&mut *root).await.unwrap();
-        let others =
-            format!("SELECT row_key, desired FROM vmail_owner WHERE server <> '{SERVER}' ORDER BY 1");
-        let other_owners = sqlx::query_as(AssertSqlSafe(others)).fetch_all(&mut *root).await.unwrap();
-        Self { theirs, ours: ours.into_iter().collect(), other_owners }
-    }
-
-    /// Nobody's rows were harmed since; those that we adopted are ours now, and those that we let go are nobody's.
-    pub fn assert_nobody_was_harmed(&self, after: &Self, adopts: bool) {
-        let id = |(table, key, _): &Theirs| (table.clone(), key.clone());
-        for row in &self.theirs {
-            let is_adopted = adopts && after.ours.contains(&id(row));
-            assert!(is_adopted || after.theirs.contains(row), "{row:?} was harmed, now {:?}", after.theirs);
-        }
-        for row in &after.theirs {
-            let was_theirs = self.theirs.iter().any(|old| id(old) == id(row));
-            assert!(was_theirs || self.ours.contains(&id(row)), "{row:?} was made and has no owner");
-        }
-        assert_eq!(self.other_owners, after.other_owners);
-    }
-
-    fn has(&self, table: &str, key: &str) -> bool {
-        self.theirs.iter().any(|(other, row, _)| other == table && row == key)
+/// No object has two verdicts, which would be told in turn.
+pub fn assert_one_verdict_each(index: &Index) {
+    let served =
+        index.keys_of(&server()).into_iter().flat_map(|key| desired(index, &server(), &key).verdicts);
+    let verdicts = served.chain(index.unserved_keys().into_iter().flat_map(|key| unserved(index, &key)));
+    let mut judged = BTreeSet::new();
+    for verdict in verdicts {
+        assert!(judged.insert(verdict.object.clone()), "{} has two verdicts", verdict.object);
     }
 }
 
 /// Who declares an address has its rows as declared, and is told so, unless there is a reason that can be seen.
 pub async fn assert_declared_rows(
     declared: &Declared,
-    (before, adopts): (&Seen, bool),
-    verdicts: &[Verdict],
+    (seen, adopts): (&Seen, bool),
+    api: &ApiServer,
     root: &mut MySqlConnection,
 ) {
-    let Some(Object::Domain { limit, .. }) = declared.domain() else { return };
-    let domain_is_theirs = before.has("domain", "alpha.example.org");
-    let domain: i64 =
+    let Some(domain @ Object::Domain { limit, catch_all }) = declared.domain() else {
+        for object in declared.objects() {
+            assert_eq!(told(api, object).reason, "UnknownDomain", "{object:?}");
+        }
+        return;
+    };
+    let domain_is_theirs = seen.has("domain", "alpha.example.org");
+    let reason = told(api, domain).reason;
+    assert!(
+        reason == "Synced" || *catch_all || (reason == "RowExists" && domain_is_theirs && !adopts),
+        "the domain is told {reason}"
+    );
+    let active: i64 =
         sqlx::query_scalar("SELECT COUNT(*) FROM domain WHERE domain = 'alpha.example.org' AND active = 1")
             .fetch_one(&mut *root)
             .await
             .unwrap();
-    assert!(domain == 1 || domain_is_theirs, "the domain is declared");
+    assert!(active == 1 || domain_is_theirs, "the domain is declared");
+    for object in declared.objects() {
+        let number = match object {
+            Object::Mailbox { number, .. } | Object::Alias { number, .. } => *number,
+            Object::Domain { .. } => continue,
+        };
+        if declared.winner(number).map(Object::id) != Some(object.id()) {
+            assert_eq!(told(api, object).reason, "Conflict", "{object:?}");
+        }
+    }
     for number in 0..ADDRESSES {
         let Some(object) = declared.winner(number) else { continue };
         let key = address(number);
-        let told = verdicts.iter().find(|verdict| verdict.object.name == object.name()).unwrap();
-        let row_is_theirs = before.has("alias", &key) || before.has("mailbox", &key);
-        match (told.reason, object) {
-            (Reason::Synced, _) => {}
-            (Reason::RowExists, _) if row_is_theirs && !adopts => continue,
+        let row_is_theirs = seen.has("alias", &key) || seen.has("mailbox", &key);
+        let told = told(api, object);
+        match (&*told.reason, object) {
+            ("Synced", _) => {}
+            ("RowExists", _) if row_is_theirs && !adopts => continue,
             // What a policy left of a mailbox keeps its address.
-            (Reason::RowExists, Object::Alias { .. }) if row_is_theirs => continue,
-            (Reason::LimitExceeded, Object::Mailbox { .. }) if *limit > 0 => continue,
-            (Reason::AliasLoop, Object::Alias { .. }) => continue,
+            ("RowExists", Object::Alias { .. }) if row_is_theirs => continue,
+            ("LimitExceeded", Object::Mailbox { .. }) if *limit > 0 => continue,
+            ("AliasLoop", Object::Alias { .. }) => continue,
             _ => panic!("{object:?} is told {told:?}"),
         }
         let alias: Option<(String, bool)> =
@@ -127,7 +107,7 @@ pub async fn assert_declared_rows(
 }
 
 /// Owners have rows, and only winners are owners, and who waits behind a winner that is over a limit.
-pub async fn assert_owners(index: &Index, root: &mut MySqlConnection) {
+pub async fn assert_owners(index: &SharedIndex, root: &mut MySqlConnection) {
     let ownerless: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM vmail_owner o WHERE NOT EXISTS (SELECT 1 FROM mailbox m WHERE o.table_name = 'mailbox' AND m.username = o.row_key) \
          AND NOT EXISTS (SELECT 1 FROM alias a WHERE o.table_name = 'alias' AND a.address = o.row_key) \
@@ -140,8 +120,9 @@ pub async fn assert_owners(index: &Index, root: &mut MySqlConnection) {
     let owners = format!("SELECT row_key, object_uid, object FROM vmail_owner WHERE server = '{SERVER}'");
     let owners: Vec<(String, String, String)> =
         sqlx::query_as(AssertSqlSafe(owners)).fetch_all(root).await.unwrap();
+    let index = index.read();
     for (key, uid, object) in owners {
-        let desired = desired(index, &server(), &Key::from_row(&key).unwrap());
+        let desired = desired(&index, &server(), &Key::from_row(&key).unwrap());
         let mut owning = desired.wants.iter().map(|want| &want.uid).chain(&desired.kept);
         // Rows sleep while nobody serves their domain.
         let sleeps = desired.serving == Serving::Waiting && index.policy_of(&object, &uid).is_some();

@@ -3,25 +3,32 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use serde::de::DeserializeOwned;
-use serde_json::json;
-use vmail_operator::api::{MailAlias, MailDomain, MailServer, Mailbox};
-use vmail_operator::index::Index;
+use serde_json::{Value, json};
+use vmail_operator::index::rows::{Kind, ObjectId};
 use vmail_operator::object::ObjectName;
 
 /// How many addresses there are.
 pub const ADDRESSES: u8 = 5;
 
-/// What may happen.
+/// What may happen. Nothing waits for the operator that doesn't say so.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// An object is made or changed; made anew, where one of that name was of another age.
     Put(Object),
     Remove(Object),
+    /// The operator has done all that there is to do.
+    Idle,
+    /// Everything is compared from now on.
+    Compare,
     /// Somebody else changes, removes or makes a row.
     Sql(u8, u8),
+    /// Somebody takes owners out of the operator's own table while it does nothing: what it is about to write it takes for its
+    /// own.
+    Disown(u8),
     /// Whether rows that were there before their objects are taken over from now on.
     Adopt(bool),
+    /// So many deletions are always allowed from now on.
+    Brake(u8),
     /// The operator begins anew, with nothing but the database and the objects.
     Restart,
     /// It is killed in the middle of a comparison: its connection brings it something this often before.
@@ -55,7 +62,7 @@ pub enum Object {
 pub fn events() -> impl Strategy<Value = Vec<Event>> {
     let begun = Event::Put(Object::Domain { limit: 0, catch_all: false });
     // Without the domain there is little to see.
-    prop::collection::vec(event(), 10..40).prop_map(move |events| [vec![begun.clone()], events].concat())
+    prop::collection::vec(event(), 15..60).prop_map(move |events| [vec![begun.clone()], events].concat())
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -64,9 +71,13 @@ fn event() -> impl Strategy<Value = Event> {
         4 => mailbox().prop_map(Event::Put),
         3 => alias().prop_map(Event::Put),
         2 => domain().prop_map(Event::Put),
-        3 => removed.prop_map(Event::Remove),
-        4 => (0..10u8, 0..ADDRESSES).prop_map(|(what, number)| Event::Sql(what, number)),
+        4 => removed.prop_map(Event::Remove),
+        6 => Just(Event::Idle),
+        2 => Just(Event::Compare),
+        4 => (0..9u8, 0..ADDRESSES).prop_map(|(what, number)| Event::Sql(what, number)),
+        1 => (0..ADDRESSES).prop_map(Event::Disown),
         1 => any::<bool>().prop_map(Event::Adopt),
+        1 => prop_oneof![Just(0), Just(2), Just(100)].prop_map(Event::Brake),
         1 => Just(Event::Restart),
         2 => (0..9u8).prop_map(Event::Killed),
         3 => Just(Event::Rest),
@@ -107,13 +118,13 @@ pub fn server() -> ObjectName {
 }
 
 impl Object {
-    pub fn name(&self) -> ObjectName {
-        let name = match self {
-            Self::Mailbox { number, .. } => format!("m{number}"),
-            Self::Alias { number, .. } => format!("a{number}"),
-            Self::Domain { .. } => "alpha".to_owned(),
+    pub fn id(&self) -> ObjectId {
+        let (kind, name) = match self {
+            Self::Mailbox { number, .. } => (Kind::Mailbox, format!("m{number}")),
+            Self::Alias { number, .. } => (Kind::Alias, format!("a{number}")),
+            Self::Domain { .. } => (Kind::Domain, "alpha".to_owned()),
         };
-        ObjectName::new("mail", &name)
+        ObjectId { kind, name: ObjectName::new("mail", &name) }
     }
 
     /// The older of two wins an address.
@@ -131,50 +142,24 @@ impl Object {
         }
     }
 
-    pub fn uid(&self) -> String {
-        format!("{}-{}", self.name().name, self.created())
-    }
-
-    fn parsed<K: DeserializeOwned>(&self, spec: &serde_json::Value) -> K {
-        let (name, created) = (self.name(), self.created());
-        let metadata = json!({
-            "namespace": "mail", "name": &*name.name, "uid": self.uid(), "generation": 1,
-            "creationTimestamp": format!("2026-01-01T00:00:{created:02}Z"),
-        });
-        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
-    }
-
-    pub fn declare(&self, index: &mut Index) {
+    pub fn spec(&self) -> Value {
         match self {
             Self::Mailbox { number, active, forwards, policy, quota } => {
                 let forward = forwards.then_some(["x@elsewhere.example.net"]);
                 let policy = ["Delete", "Disable", "Retain"][usize::from(*policy)];
-                let spec = json!({
+                json!({
                     "address": address(*number), "active": active, "forwardTo": forward, "deletionPolicy": policy,
                     "quota": quota_bytes(*quota),
-                });
-                index.apply_mailbox(self.name(), (&self.parsed::<Mailbox>(&spec)).into());
+                })
             }
             Self::Alias { number, target, .. } => {
-                let spec = json!({"address": address(*number), "goto": [address(*target), "y@elsewhere.example.net"]});
-                index.apply_alias(self.name(), (&self.parsed::<MailAlias>(&spec)).into());
+                json!({"address": address(*number), "goto": [address(*target), "y@elsewhere.example.net"]})
             }
-            Self::Domain { limit, catch_all } => {
-                let spec = json!({
-                    "serverRef": {"name": "myhost"}, "domain": "alpha.example.org",
-                    "catchAll": catch_all.then_some([address(0)]),
-                    "limits": (*limit > 0).then_some(json!({"mailboxes": limit})),
-                });
-                index.apply_domain(self.name(), (&self.parsed::<MailDomain>(&spec)).into());
-            }
-        }
-    }
-
-    pub fn remove(&self, index: &mut Index) {
-        match self {
-            Self::Mailbox { .. } => index.remove_mailbox(&self.name()),
-            Self::Alias { .. } => index.remove_alias(&self.name()),
-            Self::Domain { .. } => index.remove_domain(&self.name()),
+            Self::Domain { limit, catch_all } => json!({
+                "serverRef": {"name": "myhost"}, "domain": "alpha.example.org",
+                "catchAll": catch_all.then_some([address(0)]),
+                "limits": (*limit > 0).then_some(json!({"mailboxes": limit})),
+            }),
         }
     }
 }
@@ -183,37 +168,29 @@ pub fn quota_bytes(quota: u8) -> i64 {
     i64::from(quota) * 102_400_000
 }
 
-/// What the API server has.
+/// What is declared.
 #[derive(Default)]
-pub struct Declared(BTreeMap<ObjectName, Object>);
+pub struct Declared(BTreeMap<ObjectId, Object>);
 
 impl Declared {
     pub fn put(&mut self, object: &Object) {
-        self.0.insert(object.name(), object.clone());
+        self.0.insert(object.id(), object.clone());
     }
 
     pub fn remove(&mut self, object: &Object) {
-        self.0.remove(&object.name());
+        self.0.remove(&object.id());
     }
 
-    /// An index that was filled from the first lists.
-    pub fn listed(&self) -> Index {
-        let mut index = Index::default();
-        let spec = serde_json::from_value(json!({"hostname": "myhost.example.org"})).unwrap();
-        index.apply_server(&server(), (&MailServer::new("myhost", spec)).into());
-        for object in self.0.values() {
-            object.declare(&mut index);
-        }
-        index
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.0.values()
     }
 
     pub fn domain(&self) -> Option<&Object> {
         self.0.values().find(|object| matches!(object, Object::Domain { .. }))
     }
 
-    /// The object that gets an address.
+    /// The object that gets an address, where there is a domain.
     pub fn winner(&self, at: u8) -> Option<&Object> {
-        self.domain()?;
         let claims = self.0.values().filter(|object| match object {
             Object::Mailbox { number, .. } | Object::Alias { number, .. } => *number == at,
             Object::Domain { .. } => false,
@@ -246,9 +223,13 @@ pub fn foreign_sql(what: u8, number: u8) -> String {
         ),
         7 => "INSERT IGNORE INTO domain (domain, description) VALUES ('alpha.example.org', 'by hand')"
             .to_owned(),
-        8 => "DELETE FROM domain WHERE domain = 'alpha.example.org'".to_owned(),
-        _ => format!("DELETE FROM vmail_owner WHERE row_key = '{declared}'"),
+        _ => "DELETE FROM domain WHERE domain = 'alpha.example.org'".to_owned(),
     }
+}
+
+/// Nobody owns what is under an address any more.
+pub fn disowning(number: u8) -> String {
+    format!("DELETE FROM vmail_owner WHERE row_key = '{}'", address(number))
 }
 
 /// What is there before us: `PostfixAdmin`'s own row, and accounts that nobody ever declares.
