@@ -120,9 +120,15 @@ impl<'a> Passes<'a> {
 
     /// Compares everything: all that is declared and all that is owned.
     pub(super) async fn full(&mut self) -> Result<(), PassError> {
-        self.context.index.quietly(|index| index.take_work(self.server));
+        let Work { keys, .. } = self.context.index.quietly(|index| index.take_work(self.server));
+        self.full_with(keys).await
+    }
+
+    /// Compares everything, and what events touched: of a key that the server has just lost, and owns nothing under, a pass
+    /// from before may have told something else.
+    async fn full_with(&mut self, touched: BTreeSet<Key>) -> Result<(), PassError> {
         let started = Instant::now();
-        let result = self.compare_all().await;
+        let result = self.compare_all(touched).await;
         self.settling.is_doubted = true;
         self.finish(started, result)
     }
@@ -132,7 +138,7 @@ impl<'a> Passes<'a> {
         let Work { all, mut keys, counted } =
             self.context.index.quietly(|index| index.take_work(self.server));
         if all {
-            return self.full().await;
+            return self.full_with(keys).await;
         }
         // A key that is compared is told with its row.
         let counted = counted.into_iter().map(Key::Domain).filter(|key| !keys.contains(key)).collect();
@@ -175,7 +181,7 @@ impl<'a> Passes<'a> {
         Ok(())
     }
 
-    async fn compare_all(&mut self) -> Result<(), PassError> {
+    async fn compare_all(&mut self, mut touched: BTreeSet<Key>) -> Result<(), PassError> {
         let Ahead { owned, counts, rows } = match self.ahead.take() {
             Some(ahead) => ahead,
             None => Ahead::without_rows(&mut self.store, &self.server_id).await?,
@@ -185,6 +191,7 @@ impl<'a> Passes<'a> {
         self.losses = Losses::new(alias_domains);
         // Under what is declared there may be rows that another server had before.
         keys.extend(self.context.index.read().keys_of(self.server));
+        keys.append(&mut touched);
         self.ask_brake(&keys).await?;
         self.compare_many(keys, rows).await?;
         self.has_compared = true;
