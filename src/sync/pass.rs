@@ -126,7 +126,12 @@ impl<'a> Passes<'a> {
 
     /// Compares everything, and what events touched: of a key that the server has just lost, and owns nothing under, a pass
     /// from before may have told something else.
-    async fn full_with(&mut self, touched: BTreeSet<Key>) -> Result<(), PassError> {
+    async fn full_with(&mut self, mut touched: BTreeSet<Key>) -> Result<(), PassError> {
+        {
+            // The others are declared: at a start that is all of them.
+            let index = self.context.index.read();
+            touched.retain(|key| index.server_of(key.domain()) != Some(self.server));
+        }
         let started = Instant::now();
         let result = self.compare_all(touched).await;
         self.settling.is_doubted = true;
@@ -145,7 +150,12 @@ impl<'a> Passes<'a> {
         let troubled = self.tell_counts(counted);
         keys.extend(self.with_told_beside(troubled));
         let started = Instant::now();
-        let result = self.compare_touched(keys).await;
+        let result = self.compare_touched(keys.clone()).await;
+        if result.is_err() {
+            // For the comparison of everything on the next connection, which has no other reason to look at what is served no more.
+            let work = Work { keys, ..Work::default() };
+            self.context.index.quietly(|index| index.give_back(self.server, work));
+        }
         self.finish(started, result)
     }
 

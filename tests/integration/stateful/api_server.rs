@@ -1,13 +1,14 @@
-//! An API server in memory, as far as the operator asks for anything: watches that begin with what is there, reads, Events,
-//! and the status of account objects, which it remembers.
+//! An API server in memory, as far as the operator asks for anything: lists and watches, reads, Events, and the status of account
+//! objects, which it remembers.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use futures::StreamExt;
@@ -39,11 +40,20 @@ type Id = (String, String);
 struct Stored {
     objects: BTreeMap<Id, Value>,
     watches: Vec<Watch>,
+    /// Everything that ever changed, for watches that begin with an older version.
+    changes: Vec<Change>,
     /// Grows with every change.
     version: u64,
     /// Objects that were ever made: no two have the same uid.
     made: u64,
     patches: u64,
+}
+
+/// An event, in the version that it led to.
+struct Change {
+    version: u64,
+    plural: String,
+    line: String,
 }
 
 struct Watch {
@@ -84,11 +94,11 @@ impl ApiServer {
         let group = "/apis/vmail.dev/v1alpha1";
         let object = |group: &str| format!("{group}/namespaces/{NAMESPACE}/{{plural}}/{{name}}");
         let routes = Router::new()
-            .route(&format!("{group}/{{plural}}"), get(watch))
-            .route("/api/v1/{plural}", get(watch))
+            .route(&format!("{group}/{{plural}}"), get(list_or_watch))
+            .route("/api/v1/{plural}", get(list_or_watch))
             .route(&object(group), get(read))
             .route(&object("/api/v1"), get(read))
-            .route(&format!("{}/status", object(group)), patch(patch_status))
+            .route(&format!("{}/status", object(group)), patch(patch_status).put(replace_status))
             .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", post(echo))
             .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events/{name}", patch(echo));
         Client::new(routes.with_state(self.clone()), NAMESPACE)
@@ -216,22 +226,30 @@ impl Stored {
         // Whoever was killed watches no more.
         self.watches
             .retain(|watch| watch.plural != plural || watch.events.unbounded_send(line.clone()).is_ok());
+        self.changes.push(Change { version: self.version, plural: plural.to_owned(), line });
         object
     }
 
     /// A merge patch of the status.
     fn patch_status(&mut self, id: &Id, patch: &Value) -> Option<Value> {
-        let mut object = self.objects.get(id)?.clone();
-        let before = object["status"]["conditions"].clone();
+        let mut status = self.objects.get(id)?["status"].clone();
         for (field, value) in patch["status"].as_object().unwrap() {
             if value.is_null() {
-                object["status"].as_object_mut().map(|status| status.remove(field));
+                status.as_object_mut().map(|status| status.remove(field));
             } else {
-                object["status"][field] = value.clone();
+                status[field] = value.clone();
             }
         }
-        let is_of_counts = id.0 == plural(Kind::Domain) && object["status"]["conditions"] == before;
+        self.write_status(id, status)
+    }
+
+    /// Another status in the place of the one that is there; `None`: the object is gone.
+    fn write_status(&mut self, id: &Id, status: Value) -> Option<Value> {
+        let mut object = self.objects.get(id)?.clone();
+        let is_of_counts =
+            id.0 == plural(Kind::Domain) && object["status"]["conditions"] == status["conditions"];
         self.patches += u64::from(!is_of_counts);
+        object["status"] = status;
         self.store("MODIFIED", id.clone(), object);
         self.objects.get(id).cloned()
     }
@@ -242,20 +260,27 @@ fn line(event: &str, object: &Value) -> String {
     format!("{{\"type\": \"{event}\", \"object\": {object}}}\n")
 }
 
-/// What is there, then what changes: a list that is streamed.
-async fn watch(State(server): State<ApiServer>, Path(plural): Path<String>) -> Body {
+async fn list_or_watch(
+    State(server): State<ApiServer>,
+    Path(plural): Path<String>,
+    RawQuery(asked): RawQuery,
+) -> Response {
     let mut stored = server.stored();
-    let metadata = json!({
-        "resourceVersion": stored.version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"},
-    });
-    let listed = json!({"apiVersion": "v1", "kind": "Bookmark", "metadata": metadata});
+    let asked = asked.unwrap_or_default();
+    let mut asked = asked.split('&').filter_map(|pair| pair.split_once('='));
+    // Only a watch names one.
+    let Some((_, version)) = asked.find(|(name, _)| *name == "resourceVersion") else {
+        let items: Vec<&Value> = stored.of(&plural).collect();
+        let metadata = json!({"resourceVersion": stored.version.to_string()});
+        return Json(json!({"items": items, "metadata": metadata})).into_response();
+    };
+    let version: u64 = version.parse().unwrap();
     let (events, receiver) = unbounded();
-    for object in stored.of(&plural) {
-        events.unbounded_send(line("ADDED", object)).unwrap();
+    for change in stored.changes.iter().filter(|change| change.plural == plural && change.version > version) {
+        events.unbounded_send(change.line.clone()).unwrap();
     }
-    events.unbounded_send(line("BOOKMARK", &listed)).unwrap();
     stored.watches.push(Watch { plural, events });
-    Body::from_stream(receiver.map(Ok::<_, Infallible>))
+    Body::from_stream(receiver.map(Ok::<_, Infallible>)).into_response()
 }
 
 fn answer(object: Option<Value>) -> (StatusCode, Json<Value>) {
@@ -273,6 +298,21 @@ async fn patch_status(
     Json(patch): Json<Value>,
 ) -> (StatusCode, Json<Value>) {
     answer(server.stored().patch_status(&id, &patch))
+}
+
+/// Refused where the object is not in the version that the status was made for.
+async fn replace_status(
+    State(server): State<ApiServer>,
+    Path(id): Path<Id>,
+    Json(object): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    let mut stored = server.stored();
+    let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    if stored.objects.get(&id).is_some_and(|stored| version(stored) != version(&object)) {
+        let conflict = json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "modified"});
+        return (StatusCode::CONFLICT, Json(conflict));
+    }
+    answer(stored.write_status(&id, object["status"].clone()))
 }
 
 async fn echo(Json(event): Json<Value>) -> Json<Value> {
