@@ -25,6 +25,10 @@ use crate::watches::{self, SharedIndex};
 use crate::{server, sync};
 use parts::Parts;
 
+/// How long the lists wait for the Lease at a start. It takes some requests one after the other, which the API server answers late
+/// while it lists; who is not the first to ask for the Lease has time.
+const LEASE_FIRST: Duration = Duration::from_millis(100);
+
 /// How long the set loops may take to end their statement.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -101,19 +105,18 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let signals = stop_on_signal(shutdown.clone())?;
     let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
     let client = client::connect(&config)?;
-    let (index, metrics) = (SharedIndex::default(), Metrics::default());
-    let pages = Pages { index: index.clone(), metrics: metrics.clone() };
+    let common = Common { client, index: SharedIndex::default(), metrics: Metrics::default(), shutdown };
+    let pages = Pages { index: common.index.clone(), metrics: common.metrics.clone() };
     // Probes are answered until everything else has ended.
     let web_stop = CancellationToken::new();
     let web = tokio::spawn(http::serve(arguments.listen, pages, web_stop.clone()));
     let mut parts = Parts::new();
-    let watching = Box::pin(watches::run(client.clone(), arguments.watch_namespace.clone(), index.clone()));
-    let watching = parts.start("the watches", async move {
-        watching.await;
-        Err(Error::Ended("a watch"))
-    });
+    let leads = CancellationToken::new();
+    let watching = watch(common.clone(), arguments.watch_namespace.clone(), leads.clone());
+    let watching = parts.start("the watches", watching);
+    let shutdown = common.shutdown.clone();
     let result = tokio::select! {
-        result = lead(&arguments, &config, client, index, metrics, &mut parts, shutdown.clone()) => result,
+        result = lead(&arguments, &config, common, leads, &mut parts) => result,
         ended = web => Err(ended.map_err(std::io::Error::other).and_then(|served| served).err().map_or(Error::Web, Error::Io)),
     };
     shutdown.cancel();
@@ -135,27 +138,43 @@ fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<tokio::task::J
     }))
 }
 
+/// What all parts of the process have in common.
+#[derive(Clone)]
+struct Common {
+    client: Client,
+    index: SharedIndex,
+    metrics: Metrics,
+    /// Asks everything to end.
+    shutdown: CancellationToken,
+}
+
+/// Watches, from the moment on at which this replica `leads`, or soon if another one does.
+async fn watch(common: Common, namespace: Option<String>, leads: CancellationToken) -> Result<(), Error> {
+    let _ = tokio::time::timeout(LEASE_FIRST, leads.cancelled()).await;
+    Box::pin(watches::run(common.client, namespace, common.index)).await;
+    Err(Error::Ended("a watch"))
+}
+
 /// Waits for the Lease, then works while it is held.
 async fn lead(
     arguments: &RunArguments,
     config: &Config,
-    client: Client,
-    index: SharedIndex,
-    metrics: Metrics,
+    common: Common,
+    leads: CancellationToken,
     parts: &mut Parts,
-    shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let leadership =
         Leadership::claim(config, &arguments.lease_namespace, &arguments.lease, &arguments.pod_name).await?;
     let installation = tokio::select! {
-        ((), installation) = async { tokio::join!(leadership.gained(), installation(&client)) } => installation?,
-        () = shutdown.cancelled() => return Ok(()),
+        ((), installation) = async { tokio::join!(leadership.gained(), installation(&common.client)) } => installation?,
+        () = common.shutdown.cancelled() => return Ok(()),
         failure = parts.failure() => return Err(failure),
     };
+    leads.cancel();
     tracing::info!("leading");
-    metrics.leads(true);
+    common.metrics.leads(true);
     let result = tokio::select! {
-        result = work(arguments, client, index, metrics, installation, parts, shutdown.clone()) => result,
+        result = work(arguments, common, installation, parts) => result,
         lost = leadership.lost() => Err(lost.into()),
     };
     leadership.give_back().await;
@@ -164,12 +183,9 @@ async fn lead(
 
 async fn work(
     arguments: &RunArguments,
-    client: Client,
-    index: SharedIndex,
-    metrics: Metrics,
+    Common { client, index, metrics, shutdown }: Common,
     installation: String,
     parts: &mut Parts,
-    shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let reports = Reports::default();
     let statuses = Statuses::new(client.clone(), index.clone(), metrics.clone());

@@ -112,6 +112,12 @@ impl Context {
         }
     }
 
+    /// Whether every server's set loop has told what it found, for the first time.
+    fn is_compared(&self) -> bool {
+        let servers = self.index.read().server_names();
+        servers.iter().all(|server| self.reports.get(server).is_some())
+    }
+
     fn succeeded(&self, server: &ObjectName) {
         self.failing().remove(server);
     }
@@ -141,7 +147,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// missing. Later failures are logged and tried again.
 pub async fn run(context: Context, shutdown: CancellationToken) -> Result<(), Error> {
     bounded("MailServers", context.api::<MailServer>().list(&ListParams::default().limit(1))).await?;
-    accounts_listed(&context, &shutdown).await;
+    accounts_compared(&context, &shutdown).await;
     let managed = || watcher::Config::default().labels(CONTROLLED_SELECTOR);
     let servers = Controller::new(
         context.api::<DeserializeGuard<MailServer>>(),
@@ -167,11 +173,16 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<(), Er
     Ok(())
 }
 
-/// Lets the accounts be listed first, for a moment: each watch of the workloads is one more connection and list, and they run
-/// already, while the tables wait to be compared.
-async fn accounts_listed(context: &Context, shutdown: &CancellationToken) {
+/// Lets the accounts be listed and compared first, for a moment: each watch of the workloads is one more connection and list, and
+/// they run already, while the tables wait.
+async fn accounts_compared(context: &Context, shutdown: &CancellationToken) {
+    let compared = async {
+        context.index.complete().await;
+        let mut changed = std::pin::pin!(context.reports.changed());
+        while !context.is_compared() && changed.next().await.is_some() {}
+    };
     tokio::select! {
-        () = context.index.complete() => {}
+        () = compared => {}
         () = tokio::time::sleep(ACCOUNTS_FIRST) => {}
         () = shutdown.cancelled() => {}
     }
