@@ -255,6 +255,8 @@ struct KeyPlanner<'a> {
 
 impl<'a> KeyPlanner<'a> {
     fn run(&mut self, desired: &mut Desired) {
+        let obstacle = self.blocked(&desired.wants);
+        self.unobtained = obstacle.clone().filter(|_| !self.has_domain(&desired.wants));
         if let Some(owner) = self.unreadable_owner() {
             self.tell_unreadable(desired, owner);
             return;
@@ -266,8 +268,7 @@ impl<'a> KeyPlanner<'a> {
             self.keep_or_remove(desired);
             return;
         }
-        if let Some(obstacle) = self.blocked(&desired.wants) {
-            self.unobtained = Some(&obstacle).filter(|_| !self.has_domain(&desired.wants)).cloned();
+        if let Some(obstacle) = obstacle {
             self.tell_blocked(desired, obstacle);
             self.remove_losers(desired);
             return;

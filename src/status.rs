@@ -120,16 +120,18 @@ impl Statuses {
         let Some(wanted) = wanted else { return };
         let (client, status) = (&self.0.client, wanted.status());
         let written = client::bounded(write::write(client, &verdict.object, wanted.version(), &status)).await;
-        let version = written.as_ref().copied().unwrap_or_default();
-        let failure = client::unless_gone(written).err();
-        self.0.metrics.status_patch(verdict.object.kind, failure.is_none());
-        if let Some(error) = failure {
-            self.put_back(verdict, &error);
-        } else {
-            self.0.index.quietly(|index| index.patched(&verdict.object, wanted.seen(version)));
-            if let Some((type_, reason, note)) = wanted.news(&verdict) {
-                self.publish(&verdict.object, type_, reason, note).await;
+        let is_done = written.as_ref().err().is_none_or(client::Error::is_not_found);
+        self.0.metrics.status_patch(verdict.object.kind, is_done);
+        match written {
+            Ok(version) => {
+                self.0.index.quietly(|index| index.patched(&verdict.object, wanted.seen(version)));
+                if let Some((type_, reason, note)) = wanted.news(&verdict) {
+                    self.publish(&verdict.object, type_, reason, note).await;
+                }
             }
+            // One of its name that is there now has been told nothing.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => self.put_back(verdict, &error),
         }
     }
 
@@ -178,7 +180,7 @@ mod tests {
     use super::*;
     use crate::index::rows::Kind;
     use crate::object::ObjectName;
-    use crate::testing::World;
+    use crate::testing::{World, api_server, failure};
 
     fn synced(kind: Kind, name: &str) -> Verdict {
         Verdict::new(&ObjectId { kind, name: ObjectName::new("mail", name) }, Reason::Synced, "")
@@ -219,5 +221,20 @@ mod tests {
         let refused = Verdict::new(&alpha.object, Reason::RowRefused, "");
         assert!(queue(&world.index, &mut waiting, refused.clone(), now));
         assert_eq!(waiting.take(now).0, Some(refused), "another verdict is told at once");
+    }
+
+    /// Deleted and made anew while its status was on the way: the new one has been told nothing.
+    #[tokio::test]
+    async fn a_status_that_found_no_object_is_not_taken_for_told() {
+        let index = SharedIndex::default();
+        let mut world = World::with_alpha();
+        mailbox(&mut world, "bob");
+        index.quietly(|index| *index = world.index);
+        let client = api_server(|_| failure(404, "NotFound", "there is no such object"));
+        let statuses = Statuses::new(client, index.clone(), Metrics::default());
+        let bob = synced(Kind::Mailbox, "bob");
+        statuses.patch(bob.clone()).await;
+        assert!(!WantedStatus::of(&index.read(), &bob).unwrap().is_seen());
+        assert_eq!(statuses.take(), (None, None), "nor is it tried again");
     }
 }

@@ -77,6 +77,10 @@ pub struct Index {
 impl Index {
     /// A `MailServer` appeared or changed.
     pub fn apply_server(&mut self, name: &ObjectName, row: ServerRow) {
+        // What was released before matters only to the next deletions.
+        if let Some(old) = self.servers.get_mut(name) {
+            old.last_release.clone_from(&row.last_release);
+        }
         let old = self.servers.get(name);
         if old == Some(&row) {
             return;

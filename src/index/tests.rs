@@ -323,3 +323,14 @@ fn what_may_have_waited_for_an_unreadable_object_is_looked_at_when_that_is_reada
     assert!(!world.index.take_work(&myhost()).all, "its domain was known");
     assert!(!world.index.has_unreadable());
 }
+
+/// The operator itself writes it, after a pass that did what was to be done.
+#[test]
+fn a_release_that_is_used_touches_nothing() {
+    let mut world = World::with_alpha();
+    world.index.take_work(&myhost());
+    let row = world.index.server(&myhost()).unwrap().clone();
+    world.index.apply_server(&myhost(), ServerRow { last_release: Some("0123".into()), ..row });
+    assert!(world.index.take_work(&myhost()).is_empty());
+    assert_eq!(world.index.server(&myhost()).unwrap().last_release.as_deref(), Some("0123"));
+}

@@ -104,7 +104,9 @@ impl KeyPlanner<'_> {
                 "{} owns this row and can't be read, the operator's log says why: until then it stays as it is",
                 owner.object
             );
-            self.tell_blocked(desired, (Reason::Conflict, message));
+            let obstacle = (Reason::Conflict, message);
+            self.unobtained = Some(obstacle.clone());
+            self.tell_blocked(desired, obstacle);
         }
     }
 

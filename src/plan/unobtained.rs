@@ -42,7 +42,7 @@ impl Unobtained {
     }
 
     /// Takes such domains from an admin, and tells it.
-    pub(super) fn take_from_admin(&self, desired: &mut Desired) {
+    pub fn take_from_admin(&self, desired: &mut Desired) {
         let Desired { wants, verdicts, .. } = desired;
         for want in wants {
             let Row::Admin(row) = &mut want.row else { continue };

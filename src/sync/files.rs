@@ -131,20 +131,20 @@ impl<'a> Passes<'a> {
 
     /// Compares everything that is declared with what the `ConfigMap`s hold now, whoever wrote it.
     async fn full(&mut self) -> Result<(), FilesError> {
-        let (_, needs) = self.take_work();
+        let (Work { keys, .. }, needs) = self.take_work();
         if self.config_maps.refresh().await? {
             let message = "somebody else had changed the look-up files, they are corrected";
             tracing::info!(server = %self.server, message, "drift");
             self.teller.event(EventType::Normal, Reason::DriftCorrected, message.to_owned()).await;
         }
-        self.pass(None, needs).await
+        self.pass(&keys, true, needs).await
     }
 
     /// Works on what events touched.
     async fn touched(&mut self) -> Result<(), FilesError> {
         let (Work { all, mut keys, counted }, needs) = self.take_work();
         keys.extend(counted.into_iter().map(Key::Domain));
-        self.pass((!all).then_some(&keys), needs).await
+        self.pass(&keys, all, needs).await
     }
 
     /// The work, and the version of what the configuration depends on that it leads to.
@@ -153,10 +153,10 @@ impl<'a> Passes<'a> {
         self.context.index.quietly(take)
     }
 
-    /// Writes what changed, then tells the objects under `touched` keys (`None`: all of them).
-    async fn pass(&mut self, touched: Option<&BTreeSet<Key>>, needs: u64) -> Result<(), FilesError> {
+    /// Writes what changed, then tells the objects under `touched` keys, or all of them.
+    async fn pass(&mut self, touched: &BTreeSet<Key>, is_full: bool, needs: u64) -> Result<(), FilesError> {
         let started = Instant::now();
-        let result = self.write(touched, needs).await;
+        let result = self.write(touched, is_full, needs).await;
         self.context.metrics.pass(result.is_ok(), started.elapsed());
         if result.is_ok() {
             self.recent.end();
@@ -167,19 +167,20 @@ impl<'a> Passes<'a> {
         result
     }
 
-    async fn write(&mut self, touched: Option<&BTreeSet<Key>>, needs: u64) -> Result<(), FilesError> {
-        let wanted = self.wanted(touched).await;
+    async fn write(&mut self, touched: &BTreeSet<Key>, is_full: bool, needs: u64) -> Result<(), FilesError> {
+        let wanted = self.wanted((!is_full).then_some(touched)).await;
         let Some(row) = self.context.index.read().server(self.server).cloned() else { return Ok(()) };
         let answers = maps::answers(&wanted.rows, row.owner);
         let keys = self.written.keys();
         let owned = keys.len();
         let gone = wanted.gone(keys);
+        let has_unreadable = self.context.index.read().has_unreadable();
         // No file says whose its entries are.
-        let doomed: Doomed = gone.iter().map(|key| (key.clone(), BTreeSet::new())).collect();
+        let doomed: Doomed =
+            gone.iter().filter(|_| !has_unreadable).map(|key| (key.clone(), BTreeSet::new())).collect();
         self.recent.begin(&doomed, &row);
         self.held = self.recent.hold(Instant::now(), &doomed, owned, &row);
         self.teller.held(self.held.as_ref()).await;
-        let has_unreadable = self.context.index.read().has_unreadable();
         let (deleted, stays) =
             if self.held.is_some() || has_unreadable { (0, gone) } else { (gone.len(), BTreeSet::new()) };
         let set = Set::new(answers.entries, answers.alias_domains).with_kept(
@@ -189,7 +190,6 @@ impl<'a> Passes<'a> {
             row.owner,
         );
         let kept = self.kept(&set, stays.union(&wanted.kept));
-        let is_full = touched.is_none();
         if is_full || set != self.written {
             self.config_maps.write(&shards::shards(&set.entries), &set.alias_domains).await?;
             self.written = set;
@@ -199,7 +199,7 @@ impl<'a> Passes<'a> {
         self.counts = wanted.counts;
         let mut verdicts = wanted.verdicts;
         // Of a key that this server has just lost a pass from before may have told something else.
-        let lost = touched.into_iter().flatten();
+        let lost = touched.iter();
         verdicts.extend(lost.flat_map(|key| unserved(&self.context.index.read(), key)));
         for ((_, key), refusal) in answers.refused {
             verdicts.extend(self.refused(&key, refusal));

@@ -130,10 +130,13 @@ impl<'a> Passes<'a> {
         {
             // The others are declared: at a start that is all of them.
             let index = self.context.index.read();
-            touched.retain(|key| index.server_of(key.domain()) != Some(self.server));
+            touched.retain(|key| {
+                matches!(key, Key::Admin(_)) || index.server_of(key.domain()) != Some(self.server)
+            });
         }
         let started = Instant::now();
-        let result = self.compare_all(touched).await;
+        let result = self.compare_all(touched.clone()).await;
+        self.give_back_after(&result, touched);
         self.settling.is_doubted = true;
         self.finish(started, result)
     }
@@ -151,12 +154,16 @@ impl<'a> Passes<'a> {
         keys.extend(self.with_told_beside(troubled));
         let started = Instant::now();
         let result = self.compare_touched(keys.clone()).await;
+        self.give_back_after(&result, keys);
+        self.finish(started, result)
+    }
+
+    /// The comparison of everything on the next connection has no other reason to look at what is served no more.
+    fn give_back_after(&self, result: &Result<(), PassError>, keys: BTreeSet<Key>) {
         if result.is_err() {
-            // For the comparison of everything on the next connection, which has no other reason to look at what is served no more.
             let work = Work { keys, ..Work::default() };
             self.context.index.quietly(|index| index.give_back(self.server, work));
         }
-        self.finish(started, result)
     }
 
     /// The tables have no counts: a domain whose row is in order needs a new status and no statement. Gives the others.
@@ -169,7 +176,7 @@ impl<'a> Passes<'a> {
         troubled
     }
 
-    fn with_told_beside(&self, keys: Vec<Key>) -> Vec<Key> {
+    pub(super) fn with_told_beside(&self, keys: Vec<Key>) -> Vec<Key> {
         let index = self.context.index.read();
         keys.into_iter().flat_map(|key| index.told_beside(&key).into_iter().chain([key])).collect()
     }

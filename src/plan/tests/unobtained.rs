@@ -118,3 +118,39 @@ fn a_domain_that_lacks_its_alias_row_only_is_had() {
         |name: &str| planned.verdicts.iter().find(|verdict| &*verdict.object.name.name == name).unwrap();
     assert_eq!((told("alpha").reason, told("bob").reason), (Reason::RowExists, Reason::Synced));
 }
+
+/// Whoever the row belongs to can't be asked, and whoever declares the domain now did not get it.
+#[test]
+fn nothing_is_written_in_a_domain_that_belongs_to_an_object_that_cannot_be_read() {
+    let (world, mut current) = (declared(), Current::default());
+    sync(&World::with_alpha(), &mut current);
+    for owner in current.owners.values_mut() {
+        owner.object_uid = "theirs".into();
+    }
+    let keys = all_keys(&world, &current);
+    let mut wanted: Vec<_> =
+        keys.into_iter().map(|key| (key.clone(), desired(&world.index, &myhost(), &key))).collect();
+    let terms = Terms { is_unreadable: &|uid| uid == "theirs", ..terms(ExistingRows::Fail) };
+    let plan = plan(&mut wanted, &current, &terms, &mut Unobtained::default());
+    assert!(written(&plan).iter().all(|row| row.table() == Table::Admin), "{plan:?}");
+    let mut verdicts = wanted.iter().flat_map(|(_, desired)| &desired.verdicts);
+    assert!(verdicts.all(|verdict| verdict.reason == Reason::Conflict), "{wanted:?}");
+}
+
+#[test]
+fn a_domain_whose_end_is_not_known_is_not_taken_for_ours() {
+    let (mut world, mut current) = (World::default(), Current::default());
+    world.server("mail", "myhost", json!({"hostname": "myhost.example.org"}));
+    let alpha = json!({"serverRef": {"name": "myhost"}, "domain": "alpha.example.org", "aliasOf": "beta.example.org"});
+    world.domain("mail", "alpha", 1, alpha);
+    alfred(&mut world, &json!({}));
+    insert(&mut current, by_hand());
+    let mut wanted: Vec<_> = world
+        .index
+        .keys_of(&myhost())
+        .into_iter()
+        .map(|key| (key.clone(), Desired { unknown: matches!(key, Key::Domain(_)), ..desired(&world.index, &myhost(), &key) }))
+        .collect();
+    let plan = plan(&mut wanted, &current, &terms(ExistingRows::Fail), &mut Unobtained::default());
+    assert!(plan.is_empty(), "{plan:?}");
+}

@@ -71,8 +71,12 @@ impl Passes<'_> {
             return Ok(Vec::new());
         }
         let mut work = self.context.index.quietly(|index| index.take_work(self.server));
-        let gone = self.losing(&work.keys).await;
-        let keys = std::mem::replace(&mut work.keys, gone);
+        let mut later = self.losing(&work.keys).await;
+        if !self.has_compared {
+            // Which domains an admin may have is known only when all have been compared.
+            later.extend(work.keys.iter().filter(|key| matches!(key, Key::Admin(_))).cloned());
+        }
+        let keys = std::mem::replace(&mut work.keys, later);
         let keys = self.with_uncompared_domains(keys.difference(&work.keys).cloned().collect());
         self.context.index.quietly(|index| index.give_back(self.server, work));
         let keys = self.insert_unseen(keys).await?;
@@ -84,8 +88,8 @@ impl Passes<'_> {
         if !self.has_compared {
             let addresses = keys.iter().filter(|key| matches!(key, Key::Address(_)));
             let domains = addresses.filter_map(|key| DomainName::parse(key.domain()).ok());
-            let domains: Vec<_> = domains.map(Key::Domain).collect();
-            keys.extend(domains);
+            let domains = domains.map(Key::Domain).collect();
+            keys.extend(self.with_told_beside(domains));
         }
         keys
     }
@@ -210,7 +214,10 @@ impl Passes<'_> {
 
     /// What is desired under some keys beside what is there, `read` or to be read now.
     async fn gather(&mut self, keys: &[Key], read: Option<Current>) -> Result<Gathered, PassError> {
-        let wanted = self.desired(keys);
+        let mut wanted = self.desired(keys);
+        for (_, desired) in &mut wanted {
+            self.unobtained.take_from_admin(desired);
+        }
         let mut held = self.losses.unforeseen(&wanted);
         let is_held = |key: &&Key| self.held.as_ref().is_some_and(|held| held.keys.contains(key));
         held.extend(keys.iter().filter(is_held).cloned());
@@ -264,7 +271,8 @@ impl Passes<'_> {
     /// What is declared in a domain that can be had now, or can't any more, is looked at in the next pass.
     fn reconsider_turned(&mut self) {
         let turned = self.unobtained.take_turned();
-        if !turned.is_empty() {
+        // The first comparison comes to the addresses of a domain after the domain, and to admins last.
+        if self.has_compared && !turned.is_empty() {
             self.context.index.quietly(|index| {
                 for domain in &turned {
                     index.reconsider(domain);
