@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -81,6 +81,28 @@ pub async fn patch_burst(client: &Client, namespace: &str, n: usize) -> f64 {
         async move { patch_ready(&api, &format!("u{number}")).await }
     };
     stream::iter((0..n).map(send)).buffer_unordered(CONNECTIONS).try_collect::<Vec<()>>().await.unwrap();
+    started.elapsed().as_secs_f64()
+}
+
+/// Writes the status of `n` mailboxes once more, each in the place of the one that is there; the time that it took.
+pub async fn replace_burst(client: &Client, namespace: &str, n: usize) -> f64 {
+    let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
+    let mut mailboxes = api.list(&ListParams::default()).await.unwrap().items;
+    for mailbox in &mut mailboxes {
+        let condition = &mut mailbox.status.as_mut().unwrap().conditions[0];
+        "what a bare client says of it now".clone_into(&mut condition.message);
+    }
+    assert_eq!(mailboxes.len(), n);
+    let started = Instant::now();
+    let send = |mailbox: Mailbox| {
+        let api = api.clone();
+        async move {
+            let parameters = PostParams::default();
+            api.replace_status(&mailbox.name_any(), &parameters, &mailbox).await.map(|_| ())
+        }
+    };
+    let replaced = stream::iter(mailboxes.into_iter().map(send)).buffer_unordered(CONNECTIONS);
+    replaced.try_collect::<Vec<()>>().await.unwrap();
     started.elapsed().as_secs_f64()
 }
 

@@ -12,7 +12,9 @@ use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
 use vmail_operator::api::MailServer;
 
-use crate::api_server::{Writes, await_ready, create_burst, create_domains, define, namespace, patch_burst};
+use crate::api_server::{
+    Writes, await_ready, create_burst, create_domains, define, namespace, patch_burst, replace_burst,
+};
 use crate::mariadb::MariaDb;
 use crate::operator::{Operator, cpu_of};
 use crate::{Figure, bare_burst, one_mailbox, starts};
@@ -56,6 +58,8 @@ pub async fn measure(n: usize) {
         let value = bare_burst::measure(&client, &namespace, &mariadb, n).await;
         Figure { name: "burst_bare", value, unit: "s", limit: raw.create + raw.patch, n }.print();
         namespaces.push(namespace);
+        let value = replace_burst(&client, &bare, n).await;
+        Figure { name: "status_replaced", value, unit: "s", limit: raw.patch, n }.print();
     }
 
     let access = mariadb.database("bench").await;

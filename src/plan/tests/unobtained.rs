@@ -149,7 +149,12 @@ fn a_domain_whose_end_is_not_known_is_not_taken_for_ours() {
         .index
         .keys_of(&myhost())
         .into_iter()
-        .map(|key| (key.clone(), Desired { unknown: matches!(key, Key::Domain(_)), ..desired(&world.index, &myhost(), &key) }))
+        .map(|key| {
+            (
+                key.clone(),
+                Desired { unknown: matches!(key, Key::Domain(_)), ..desired(&world.index, &myhost(), &key) },
+            )
+        })
         .collect();
     let plan = plan(&mut wanted, &current, &terms(ExistingRows::Fail), &mut Unobtained::default());
     assert!(plan.is_empty(), "{plan:?}");
