@@ -39,6 +39,8 @@ pub struct Installation {
     /// `None` between the end of one and the start of the next.
     operator: Option<Operator>,
     relay: Relay,
+    /// The table of connections. MySQL's older one can't be read while any of them asks for a text with, say, an emoji.
+    connections: &'static str,
     database: String,
     comparisons: u32,
 }
@@ -49,9 +51,18 @@ impl Installation {
         let access = mariadb.database(database).await;
         let (api, relay) = (ApiServer::default(), Relay::to(access.port).await);
         api.put_secret("writer", [("username", access.username), ("password", access.password)]);
+        let mut root = mariadb.root(Some(database)).await;
+        let version: String =
+            sqlx::query_scalar("SELECT CAST(VERSION() AS CHAR)").fetch_one(&mut root).await.unwrap();
+        let is_mariadb = version.contains("MariaDB");
         let mut installation = Self {
             api,
-            root: mariadb.root(Some(database)).await,
+            root,
+            connections: if is_mariadb {
+                "information_schema.processlist"
+            } else {
+                "performance_schema.processlist"
+            },
             operator: None,
             relay,
             database: database.to_owned(),
@@ -165,8 +176,8 @@ impl Installation {
     /// How many connections of the operator the server knows, those that `filter` leaves.
     pub async fn writers(&mut self, filter: &str) -> i64 {
         let sql = format!(
-            "SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{}_writer' AND {filter}",
-            self.database
+            "SELECT COUNT(*) FROM {} WHERE user = '{}_writer' AND {filter}",
+            self.connections, self.database
         );
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut self.root).await.unwrap()
     }
