@@ -1,4 +1,4 @@
-//! Verdicts to status patches: only what changed, one patch an object, through one queue.
+//! Verdicts to statuses: written only where they changed, once an object, through one queue.
 //!
 //! A verdict waits here until a worker is free; a newer one for the same object replaces it. What a patch would say is
 //! worked out when it is sent, from the index, and compared with what the object said when it was last seen.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::Request;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -65,44 +66,45 @@ pub async fn create_burst(client: &Client, namespace: &str, n: usize) -> f64 {
 }
 
 /// A patch as long as the operator's.
-pub async fn patch_ready(api: &Api<Mailbox>, name: &str) -> kube::Result<()> {
-    let condition = json!({"type": "Ready", "status": "True", "reason": "Synced", "message": "what a bare client says of it",
+pub async fn patch_ready(api: &Api<Mailbox>, name: &str, message: &str) -> kube::Result<()> {
+    let condition = json!({"type": "Ready", "status": "True", "reason": "Synced", "message": message,
         "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let status = json!({"observedGeneration": 1, "conditions": [condition], "server": "bench/myhost", "maildir": format!("d0.example.org/{name}/")});
     let patch = Patch::Merge(json!({"status": status}));
     api.patch_status(name, &PatchParams::default(), &patch).await.map(|_| ())
 }
 
-pub async fn patch_burst(client: &Client, namespace: &str, n: usize) -> f64 {
+pub async fn patch_burst(client: &Client, namespace: &str, n: usize, message: &str) -> f64 {
     let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
     let started = Instant::now();
     let send = |number| {
         let api = api.clone();
-        async move { patch_ready(&api, &format!("u{number}")).await }
+        async move { patch_ready(&api, &format!("u{number}"), message).await }
     };
     stream::iter((0..n).map(send)).buffer_unordered(CONNECTIONS).try_collect::<Vec<()>>().await.unwrap();
     started.elapsed().as_secs_f64()
 }
 
-/// Writes the status of `n` mailboxes once more, each in the place of the one that is there; the time that it took.
-pub async fn replace_burst(client: &Client, namespace: &str, n: usize) -> f64 {
+/// Writes the status of `n` mailboxes in the place of the one that is there, as the operator does; the time that it took.
+pub async fn replace_burst(client: &Client, namespace: &str, n: usize, message: &str) -> f64 {
     let api: Api<Mailbox> = Api::namespaced(client.clone(), namespace);
-    let mut mailboxes = api.list(&ListParams::default()).await.unwrap().items;
-    for mailbox in &mut mailboxes {
-        let condition = &mut mailbox.status.as_mut().unwrap().conditions[0];
-        "what a bare client says of it now".clone_into(&mut condition.message);
-    }
+    let mailboxes = api.list(&ListParams::default()).await.unwrap().items;
     assert_eq!(mailboxes.len(), n);
-    let started = Instant::now();
-    let send = |mailbox: Mailbox| {
-        let api = api.clone();
-        async move {
-            let parameters = PostParams::default();
-            api.replace_status(&mailbox.name_any(), &parameters, &mailbox).await.map(|_| ())
-        }
+    let requests = Request::new(api.resource_url());
+    let request = |mailbox: Mailbox| {
+        let (name, mut status) = (mailbox.name_any(), json!(mailbox.status));
+        status["conditions"][0]["message"] = json!(message);
+        let metadata =
+            json!({"name": name, "namespace": namespace, "resourceVersion": mailbox.resource_version()});
+        let body = json!({"apiVersion": "vmail.dev/v1alpha1", "kind": "Mailbox", "metadata": metadata, "status": status});
+        let body = body.to_string().into_bytes();
+        requests.replace_subresource("status", &name, &PostParams::default(), body).unwrap()
     };
-    let replaced = stream::iter(mailboxes.into_iter().map(send)).buffer_unordered(CONNECTIONS);
-    replaced.try_collect::<Vec<()>>().await.unwrap();
+    let requests: Vec<_> = mailboxes.into_iter().map(request).collect();
+    let started = Instant::now();
+    let send = |request| async move { client.request::<Mailbox>(request).await.map(|_| ()) };
+    let answers = stream::iter(requests.into_iter().map(send)).buffer_unordered(CONNECTIONS);
+    answers.try_collect::<Vec<()>>().await.unwrap();
     started.elapsed().as_secs_f64()
 }
 

@@ -69,7 +69,7 @@ async fn patch(api: Api<Mailbox>, names: UnboundedReceiver<String>, n: usize) {
     let names = futures::stream::unfold(names, |mut names| async { Some((names.recv().await?, names)) });
     let send = |name: String| {
         let api = api.clone();
-        async move { patch_ready(&api, &name).await }
+        async move { patch_ready(&api, &name, "what a bare client says of it").await }
     };
     names.take(n).map(send).buffer_unordered(CONNECTIONS).try_collect::<Vec<()>>().await.unwrap();
 }

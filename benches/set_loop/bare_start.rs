@@ -58,21 +58,8 @@ where
         + Send
         + 'static,
 {
-    list_as::<K>(client, namespace, watcher::Config::default().any_semantic()).await;
-}
-
-/// [`list`], in the way that is configured.
-pub async fn list_as<K>(client: &Client, namespace: &str, config: watcher::Config)
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let events = watcher(api, config);
+    let events = watcher(api, watcher::Config::default().any_semantic());
     let mut events = std::pin::pin!(events);
     while !matches!(events.try_next().await.unwrap().unwrap(), watcher::Event::InitDone) {}
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use kube::Client;
-use kube::runtime::watcher;
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
 use vmail_operator::api::Mailbox;
@@ -103,25 +102,10 @@ pub async fn restart(
     }
     let (value, limit) = (percentile(&mut floors, 50), percentile(&mut starts.limits, 50));
     Figure { name: "restart_floor", value, unit: "s", limit, n }.print();
-    streamed_list(client, namespace, n).await;
     Figure { name: "restart_row_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
     let writes = Writes::count(client).await.since(&before.1, None);
     Figure { name: "restart_api_writes", value: writes, unit: "writes", limit: 1.0, n }.print();
     starts.memory
-}
-
-/// The same list, streamed as events.
-async fn streamed_list(client: &Client, namespace: &str, n: usize) {
-    let (mut values, mut limits) = (Vec::new(), Vec::new());
-    for _ in 0..repetitions(n) {
-        limits.push(list(client, namespace).await);
-        tokio::time::sleep(PAUSE).await;
-        let started = Instant::now();
-        bare_start::list_as::<Mailbox>(client, namespace, watcher::Config::default().streaming_lists()).await;
-        values.push(started.elapsed().as_secs_f64());
-    }
-    let (value, limit) = (percentile(&mut values, 50), percentile(&mut limits, 50));
-    Figure { name: "list_streamed", value, unit: "s", limit, n }.print();
 }
 
 /// An empty database, everything declared: start to the last row. Gives the peak memory of it.

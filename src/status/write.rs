@@ -1,6 +1,6 @@
 //! How a status is written: put in place of the one before, where it is known which that is; else merged into whatever is there.
 //!
-//! The API server needs an eighth less time for a replacement than for a merge (docs/performance.md).
+//! The API server needs less time for a replacement than for a merge (docs/performance.md).
 
 use axum::http;
 use kube::api::{Patch, PatchParams, PostParams};

@@ -1,7 +1,7 @@
 //! One kind of object: a list, and then what changes.
 //!
 //! kube's own watcher holds a page of a list as a whole, so that pages have to be small, or has the list streamed as events,
-//! which costs the API server twice the time (docs/performance.md). Here pages are large and taken apart while they come. The
+//! with which a start takes longer (docs/performance.md). Here pages are large and taken apart while they come. The
 //! list is the most recent one: an object that a stale list lacks would lose its rows.
 
 use std::io;
