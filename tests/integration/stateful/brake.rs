@@ -191,6 +191,8 @@ impl Braked {
         self.installation.idle().await;
         assert_eq!(self.installation.held(), held);
         assert_eq!(before, rows(&mut self.installation.root).await);
+        // Should one more be declared again, exactly the deletions of that release would wait once more, and it would be for them.
+        self.installation.compare();
     }
 }
 
