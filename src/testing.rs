@@ -81,10 +81,23 @@ impl World {
 pub(crate) fn api_server(
     answer: impl Fn(&Request<Body>) -> (u16, Value) + Clone + Send + Sync + 'static,
 ) -> Client {
+    text_server(move |request| {
+        let (code, body) = answer(request);
+        Some((code, body.to_string()))
+    })
+}
+
+/// An API server that answers with a code and a text, or never.
+pub(crate) fn text_server(
+    answer: impl Fn(&Request<Body>) -> Option<(u16, String)> + Send + Sync + 'static,
+) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (code, body) = answer(&request);
-        let body = Body::from(body.to_string().into_bytes());
-        std::future::ready(Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap()))
+        let answer = answer(&request);
+        async {
+            let Some((code, text)) = answer else { return std::future::pending().await };
+            let body = Body::from(text.into_bytes());
+            Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
+        }
     });
     Client::new(service, "mail")
 }

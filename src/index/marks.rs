@@ -128,9 +128,11 @@ impl Index {
         }
     }
 
-    /// Has all looked at that depends on a domain.
-    pub fn reconsider(&mut self, domain: &DomainName) {
-        self.mark_domain(domain.as_str());
+    /// Has all looked at that depends on some domains.
+    pub fn reconsider<'a>(&mut self, domains: impl IntoIterator<Item = &'a DomainName>) {
+        for domain in domains {
+            self.mark_domain(domain.as_str());
+        }
     }
 
     /// Takes what a server's set loop has to look at.

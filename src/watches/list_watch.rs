@@ -233,20 +233,17 @@ impl Listing {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::SeqCst;
 
-    use axum::http::{Request, Response};
     use futures::TryStreamExt;
     use k8s_openapi::api::core::v1::Secret;
-    use kube::client::Body;
     use kube::core::PartialObjectMeta;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::api::Mailbox;
-    use crate::testing::api_server;
+    use crate::testing::{api_server, failure, text_server};
 
     /// Code and text.
     type Answer = fn() -> (u16, String);
@@ -269,23 +266,12 @@ mod tests {
     /// An API server that answers one request after the other, and then none; each has to be asked with this in its query.
     fn answering(answers: &'static [(&'static str, Answer)]) -> Client {
         let asked = AtomicUsize::new(0);
-        let answer = move |request: &Request<Body>| {
+        text_server(move |request| {
             let (query, answer) = answers.get(asked.fetch_add(1, SeqCst))?;
             let (asked, is_watch) = (request.uri().query()?, query.starts_with("resourceVersion"));
             assert!(asked.contains(query) && is_watch == asked.contains("watch=true"), "{asked}");
-            let (code, text) = answer();
-            Response::builder().status(code).body(Body::from(text.into_bytes())).ok()
-        };
-        let service = tower::service_fn(move |request| {
-            let answer = answer(&request);
-            async {
-                Ok::<_, Infallible>(match answer {
-                    Some(answer) => answer,
-                    None => std::future::pending().await,
-                })
-            }
-        });
-        Client::new(service, "mail")
+            Some(answer())
+        })
     }
 
     /// The first events, in short.
@@ -335,9 +321,7 @@ mod tests {
                 let text = list(&[mailbox("bob", "3"), mailbox("eve", "5")], "7");
                 (200, text[..text.len() - 60].to_owned())
             }),
-            ("", || {
-                (500, json!({"kind": "Status", "status": "Failure", "code": 500, "reason": "InternalError", "message": "away"}).to_string())
-            }),
+            ("", || (500, failure(500, "InternalError", "away").1.to_string())),
             ("", || (200, list(&[mailbox("bob", "3")], "7"))),
         ]);
         let told = events(client, 7).await;
@@ -354,7 +338,7 @@ mod tests {
             ("", || (200, list(&[mailbox("bob", "3")], "7"))),
             ("resourceVersion=7", || {
                 let bookmark = json!({"kind": "Mailbox", "apiVersion": "vmail.dev/v1alpha1", "metadata": {"resourceVersion": "20"}});
-                let gone = json!({"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old resource version"});
+                let (_, gone) = failure(410, "Expired", "too old resource version");
                 (200, event("BOOKMARK", &bookmark) + &event("ERROR", &gone))
             }),
             ("", || (200, list(&[], "30"))),

@@ -49,9 +49,9 @@ impl SeenStatus {
 /// its text; 0 where it is none.
 #[must_use]
 pub fn version_of(resource_version: Option<&str>) -> u64 {
-    let number = resource_version.and_then(|text| text.parse().ok());
     // What is not written as it was read could not be given back.
-    number.filter(|number: &u64| resource_version == Some(&number.to_string())).unwrap_or_default()
+    let plain = resource_version.filter(|text| !text.starts_with(['+', '0']));
+    plain.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// Hash of a status without its times: equal for two statuses that need no patch between them.
@@ -75,4 +75,17 @@ pub fn status_fingerprint(
     }
     fields.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_a_number_that_is_written_as_it_was_read() {
+        assert_eq!(version_of(Some("4711")), 4711);
+        for other in [None, Some(""), Some("0"), Some("007"), Some("+7"), Some("-7"), Some("7a")] {
+            assert_eq!(version_of(other), 0, "{other:?}");
+        }
+    }
 }

@@ -194,9 +194,7 @@ impl Running {
             let unobtained = self.unobtained.entry(server.clone()).or_default();
             let pass = at_rest.plan(&self.index, &self.current, &server, keys, unobtained);
             carry_out(&mut self.current, &pass.plan, &id(&server), at_rest.existing_rows);
-            for domain in unobtained.take_turned() {
-                self.index.reconsider(&domain);
-            }
+            self.index.reconsider(&unobtained.take_turned());
             let verdicts = pass.wanted.into_iter().flat_map(|(_, desired)| desired.verdicts);
             self.said.extend(verdicts.map(|verdict| (verdict.object.clone(), verdict)));
         }

@@ -30,6 +30,14 @@ fn declared() -> World {
     world
 }
 
+/// `alpha.example.org` as it was written, and with another owner.
+fn alpha_of(change: impl FnMut(&mut OwnerRow)) -> Current {
+    let mut current = Current::default();
+    sync(&World::with_alpha(), &mut current);
+    current.owners.values_mut().for_each(change);
+    current
+}
+
 fn written(plan: &Plan) -> Vec<&Row> {
     plan.written().collect()
 }
@@ -61,11 +69,8 @@ fn nothing_is_written_in_a_domain_that_was_there_before_its_object() {
 
 #[test]
 fn nothing_is_written_in_the_domain_of_another_cluster() {
-    let (world, mut current) = (declared(), Current::default());
-    sync(&World::with_alpha(), &mut current);
-    for owner in current.owners.values_mut() {
-        owner.server = "elsewhere/mail/myhost".into();
-    }
+    let world = declared();
+    let current = alpha_of(|owner| owner.server = "elsewhere/mail/myhost".into());
     let planned = full(&world, &current);
     assert!(written(&planned.plan).iter().all(|row| row.table() == Table::Admin), "{:?}", planned.plan);
     assert!(
@@ -90,9 +95,7 @@ fn a_domain_that_turns_has_what_is_declared_in_it_looked_at() {
     let turned = pass(&world, &current);
     assert_eq!(turned.len(), 1);
     world.index.take_work(&myhost());
-    for domain in &turned {
-        world.index.reconsider(domain);
-    }
+    world.index.reconsider(&turned);
     let work = world.index.take_work(&myhost()).keys;
     let address = Key::from_row(ALFRED).unwrap();
     assert!(work.contains(&address) && work.iter().any(|key| matches!(key, Key::Admin(_))), "{work:?}");
@@ -122,11 +125,8 @@ fn a_domain_that_lacks_its_alias_row_only_is_had() {
 /// Whoever the row belongs to can't be asked, and whoever declares the domain now did not get it.
 #[test]
 fn nothing_is_written_in_a_domain_that_belongs_to_an_object_that_cannot_be_read() {
-    let (world, mut current) = (declared(), Current::default());
-    sync(&World::with_alpha(), &mut current);
-    for owner in current.owners.values_mut() {
-        owner.object_uid = "theirs".into();
-    }
+    let world = declared();
+    let current = alpha_of(|owner| owner.object_uid = "theirs".into());
     let keys = all_keys(&world, &current);
     let mut wanted: Vec<_> =
         keys.into_iter().map(|key| (key.clone(), desired(&world.index, &myhost(), &key))).collect();

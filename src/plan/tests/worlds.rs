@@ -239,9 +239,7 @@ impl Live {
             let keys = self.world.index.take_work(&myhost()).keys;
             let planned = plan_knowing(&self.world, &self.current, keys, existing_rows, &mut self.unobtained);
             apply(&mut self.current, &planned.plan);
-            for domain in self.unobtained.take_turned() {
-                self.world.index.reconsider(&domain);
-            }
+            self.world.index.reconsider(&self.unobtained.take_turned());
             verdicts.extend(planned.verdicts);
         }
         verdicts

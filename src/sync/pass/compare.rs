@@ -273,11 +273,7 @@ impl Passes<'_> {
         let turned = self.unobtained.take_turned();
         // The first comparison comes to the addresses of a domain after the domain, and to admins last.
         if self.has_compared && !turned.is_empty() {
-            self.context.index.quietly(|index| {
-                for domain in &turned {
-                    index.reconsider(domain);
-                }
-            });
+            self.context.index.update(|index| index.reconsider(&turned));
         }
     }
 

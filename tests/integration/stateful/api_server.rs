@@ -284,8 +284,13 @@ async fn list_or_watch(
 }
 
 fn answer(object: Option<Value>) -> (StatusCode, Json<Value>) {
-    let missing = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "not found"});
-    object.map_or((StatusCode::NOT_FOUND, Json(missing)), |object| (StatusCode::OK, Json(object)))
+    let missing = || failure(StatusCode::NOT_FOUND, "NotFound");
+    object.map_or_else(missing, |object| (StatusCode::OK, Json(object)))
+}
+
+fn failure(code: StatusCode, reason: &str) -> (StatusCode, Json<Value>) {
+    let status = json!({"kind": "Status", "status": "Failure", "code": code.as_u16(), "reason": reason, "message": reason});
+    (code, Json(status))
 }
 
 async fn read(State(server): State<ApiServer>, Path(id): Path<Id>) -> (StatusCode, Json<Value>) {
@@ -309,8 +314,7 @@ async fn replace_status(
     let mut stored = server.stored();
     let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
     if stored.objects.get(&id).is_some_and(|stored| version(stored) != version(&object)) {
-        let conflict = json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "modified"});
-        return (StatusCode::CONFLICT, Json(conflict));
+        return failure(StatusCode::CONFLICT, "Conflict");
     }
     answer(stored.write_status(&id, object["status"].clone()))
 }
