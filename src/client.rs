@@ -44,7 +44,23 @@ impl Error {
     /// Whether the object that was asked for is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Api(kube::Error::Api(status)) if status.is_not_found())
+        self.is_answered(404)
+    }
+
+    /// Whether somebody else has written to the object in the meantime, or made it.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.is_answered(409)
+    }
+
+    /// Whether the operator may not ask for that.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        self.is_answered(401) || self.is_answered(403)
+    }
+
+    fn is_answered(&self, code: u16) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == code)
     }
 }
 
@@ -52,10 +68,18 @@ impl Error {
 ///
 /// # Errors
 /// [`Error`]; a request that took too long may have been carried out all the same.
-pub async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(REQUEST_LIMIT, request).await {
+pub fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> impl Future<Output = Result<T, Error>> {
+    within(REQUEST_LIMIT, request)
+}
+
+/// What a request comes to within `limit`.
+///
+/// # Errors
+/// As [`bounded`].
+pub async fn within<T>(limit: Duration, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(limit, request).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(Error::Timeout(REQUEST_LIMIT)),
+        Err(_) => Err(Error::Timeout(limit)),
     }
 }
 

@@ -1,44 +1,48 @@
 //! Which replica works: the one that holds the Lease.
 //!
-//! A Lease is kept through an outage of the API server that is shorter than what is left of it, as client-go does. What this
-//! replica does with its leadership is not decided here.
+//! As client-go does it: whoever writes the Lease names the version that it saw, so that of two only one succeeds; a Lease is over
+//! when nobody has renewed it for as long as it lasts, by the clock of the one who watches it; and it is kept through an outage
+//! of the API server that is shorter than what is left of it. What this replica does with its leadership is not decided here.
 
-use std::convert::Infallible;
+mod lease;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Config};
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
+use kube::api::PostParams;
+use kube::{Api, Client};
 use tokio::time::Instant;
 
 use crate::api::FIELD_MANAGER;
-use crate::client;
+use crate::client::{self, within};
+use lease::{Observed, free, holder, new, renewed, taken};
 
-/// How long the Lease lasts without being renewed, and how long before its end it is renewed; seconds.
-const LEASE: (u64, u64) = (15, 10);
+/// How long the Lease lasts without being renewed.
+const DURATION: Duration = Duration::from_secs(15);
 
-/// A connection that takes longer to make has failed, and so has a request whose answer does.
+/// How long after a renewal the next one is due, and how often a replica that waits looks at the Lease.
+const INTERVAL: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A request that takes longer has failed: it has to be tried again before the Lease ends.
 const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a renewal is tried again. The Lease ends a little later; that two replicas never write to one database is the
-/// matter of the lock there.
-const RENEWAL_LIMIT: Duration = Duration::from_secs(6);
-
-/// A Lease that is free is had within this time; who holds another is told after it.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A Lease that was not renewed for so long is given up: one more attempt could come too late. That two replicas never write to
+/// one database is the matter of the lock there.
+const RENEWAL_LIMIT: Duration = Duration::from_secs(12);
 
 /// Between two attempts.
 const REST: Duration = Duration::from_millis(500);
 
-/// Why the Lease is not, or no longer, held.
+/// Why the Lease is not held any longer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The Lease can't be read or written.
+    /// The Lease can't be written.
     #[error("leadership: {0}")]
-    Lease(#[from] LeaseManagerError),
-    /// The API server can't be addressed.
-    #[error("leadership: {0}")]
-    Api(#[from] kube::Error),
+    Api(#[from] client::Error),
     /// Another replica took the Lease.
     #[error("leadership lost, ending so that another start may begin clean")]
     Lost,
@@ -46,95 +50,141 @@ pub enum Error {
 
 /// A claim to the Lease.
 pub struct Leadership {
-    manager: LeaseManager,
     api: Api<Lease>,
-    lease: String,
+    name: String,
+    replica: String,
+    observed: Observed,
+    /// The Lease as this replica wrote it last; `None`: it has not, or what became of it has to be seen.
+    held: Option<Lease>,
+    /// When that was begun.
+    renewed: Instant,
 }
 
 impl Leadership {
-    /// Claims the `lease` of a namespace under a replica's name. Requests are made with a client of their own, whose limits
-    /// are shorter than the Lease.
-    ///
-    /// # Errors
-    /// When no client can be made, or there is no Lease and none can be made.
-    pub async fn claim(config: &Config, namespace: &str, lease: &str, replica: &str) -> Result<Self, Error> {
-        let mut config = config.clone();
-        config.connect_timeout = Some(REQUEST_LIMIT);
-        config.read_timeout = Some(REQUEST_LIMIT);
-        let client = client::connect(&config)?;
-        let manager = LeaseManagerBuilder::new(client.clone(), lease)
-            .with_namespace(namespace)
-            .with_identity(replica)
-            .with_duration(LEASE.0)
-            .with_grace(LEASE.1)
-            .with_field_manager(FIELD_MANAGER)
-            .build()
-            .await?;
-        Ok(Self { manager, api: Api::namespaced(client, namespace), lease: lease.to_owned() })
-    }
-
-    /// Waits until the Lease is held, however long the API server is away.
-    pub async fn gained(&self) {
-        tokio::select! {
-            () = self.acquire() => {}
-            never = self.tell_holder() => match never {},
+    /// A claim to the Lease `name` of a namespace, under a replica's name.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, name: &str, replica: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            replica: replica.to_owned(),
+            observed: Observed::default(),
+            held: None,
+            renewed: Instant::now(),
         }
     }
 
-    async fn acquire(&self) {
+    /// Waits until the Lease is held, however long the API server is away.
+    ///
+    /// # Errors
+    /// [`Error::Api`] when this replica may not read or write it.
+    pub async fn gained(&mut self) -> Result<(), Error> {
+        let mut told = None;
         loop {
-            match self.manager.changed().await {
-                Ok(true) => return,
-                Ok(false) => {}
+            match self.attempt().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(holder)) => {
+                    // A second operator that was meant to work must not wait in silence.
+                    if told.as_ref() != Some(&holder) {
+                        tracing::info!("waiting for the Lease {}, held by {holder}", self.name);
+                        told = Some(holder);
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(error) if error.is_forbidden() => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(%error, "the Lease can't be asked for, trying again");
+                    tracing::warn!(%error, "the Lease is not had, trying again");
                     tokio::time::sleep(REST).await;
                 }
             }
         }
     }
 
-    /// Says once whom this replica waits for, so that a second operator that was meant to work doesn't wait in silence.
-    async fn tell_holder(&self) -> Infallible {
-        let holder = loop {
-            tokio::time::sleep(PATIENCE).await;
-            let found = self.api.get_opt(&self.lease).await.ok().flatten();
-            if let Some(holder) = found.and_then(|lease| lease.spec?.holder_identity) {
-                break holder;
+    /// Keeps the Lease renewed; returns when it is held no longer, or can't be renewed.
+    pub async fn lost(&mut self) -> Error {
+        loop {
+            tokio::time::sleep_until(self.renewed + INTERVAL).await;
+            if let Err(error) = self.renew().await {
+                return error;
             }
-        };
-        tracing::info!("waiting for the Lease {}, held by {holder}", self.lease);
-        std::future::pending().await
+        }
     }
 
-    /// Keeps the Lease renewed; returns when it is held no longer, or can't be renewed.
-    pub async fn lost(&self) -> Error {
-        let mut failing_since = None;
+    /// Renews the Lease, trying again while it lasts.
+    async fn renew(&mut self) -> Result<(), Error> {
         loop {
-            let attempted = Instant::now();
-            let error = match self.manager.changed().await {
-                Ok(true) => continue,
-                Ok(false) => return Error::Lost,
-                Err(error) => error,
-            };
-            // No request lasts that long: it rested first, as it does after a renewal.
-            if attempted.elapsed() > 2 * REQUEST_LIMIT {
-                failing_since = None;
+            match self.attempt().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(_)) => return Err(Error::Lost),
+                Err(error) if self.renewed.elapsed() > RENEWAL_LIMIT => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(%error, "the Lease is not renewed, trying again");
+                    tokio::time::sleep(REST).await;
+                }
             }
-            if failing_since.get_or_insert_with(Instant::now).elapsed() > RENEWAL_LIMIT {
-                return error.into();
-            }
-            tracing::warn!(%error, "the Lease is not renewed, trying again");
-            tokio::time::sleep(REST).await;
         }
     }
 
     /// Gives the Lease back, so that the next replica need not wait until it runs out.
-    pub async fn give_back(&self) {
-        match tokio::time::timeout(REQUEST_LIMIT, self.manager.release()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the Lease was not given back"),
-            Err(_) => tracing::warn!("the Lease was not given back in time"),
+    pub async fn give_back(&mut self) {
+        if let Err(error) = self.let_go().await {
+            tracing::warn!(%error, "the Lease was not given back");
         }
     }
+
+    async fn let_go(&mut self) -> Result<(), client::Error> {
+        // An attempt that did not come to its end may have written to it.
+        if let Some(lease) = self.get().await?.filter(|lease| holder(lease) == Some(&self.replica)) {
+            self.replace(free(lease)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the Lease, if this replica may. Gives who holds it otherwise.
+    async fn attempt(&mut self) -> Result<Option<String>, client::Error> {
+        let begun = Instant::now();
+        if let Some(lease) = self.held.take() {
+            match self.replace(renewed(lease, Timestamp::now())).await {
+                // Somebody else wrote to it, or removed it.
+                Err(error) if error.is_conflict() || error.is_not_found() => {}
+                written => {
+                    self.hold(written?, begun);
+                    return Ok(None);
+                }
+            }
+        }
+        let written = match self.get().await? {
+            None => self.create().await?,
+            Some(found) => {
+                let is_over = self.observed.is_over(&found, begun);
+                match holder(&found) {
+                    Some(other) if other != self.replica && !is_over => return Ok(Some(other.to_owned())),
+                    _ => self.replace(taken(found, &self.replica, Timestamp::now())).await?,
+                }
+            }
+        };
+        self.hold(written, begun);
+        Ok(None)
+    }
+
+    fn hold(&mut self, lease: Lease, begun: Instant) {
+        (self.held, self.renewed) = (Some(lease), begun);
+    }
+
+    async fn get(&self) -> Result<Option<Lease>, client::Error> {
+        within(REQUEST_LIMIT, self.api.get_opt(&self.name)).await
+    }
+
+    async fn create(&self) -> Result<Lease, client::Error> {
+        let lease = new(&self.name, &self.replica, Timestamp::now());
+        within(REQUEST_LIMIT, self.api.create(&parameters(), &lease)).await
+    }
+
+    async fn replace(&self, lease: Lease) -> Result<Lease, client::Error> {
+        within(REQUEST_LIMIT, self.api.replace(&self.name, &parameters(), &lease)).await
+    }
+}
+
+fn parameters() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }

@@ -25,10 +25,6 @@ use crate::watches::{self, SharedIndex};
 use crate::{server, sync};
 use parts::Parts;
 
-/// How long the lists wait for the Lease at a start. It takes some requests one after the other, which the API server answers late
-/// while it lists; who is not the first to ask for the Lease has time.
-const LEASE_FIRST: Duration = Duration::from_millis(100);
-
 /// How long the set loops may take to end their statement.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -111,12 +107,16 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let web_stop = CancellationToken::new();
     let web = tokio::spawn(http::serve(arguments.listen, pages, web_stop.clone()));
     let mut parts = Parts::new();
-    let leads = CancellationToken::new();
-    let watching = watch(common.clone(), arguments.watch_namespace.clone(), leads.clone());
-    let watching = parts.start("the watches", watching);
+    let watching =
+        watches::run(common.client.clone(), arguments.watch_namespace.clone(), common.index.clone());
+    // A replica that waits watches, too: it knows everything when it takes over.
+    let watching = parts.start("the watches", async move {
+        Box::pin(watching).await;
+        Err(Error::Ended("a watch"))
+    });
     let shutdown = common.shutdown.clone();
     let result = tokio::select! {
-        result = lead(&arguments, &config, common, leads, &mut parts) => result,
+        result = lead(&arguments, common, &mut parts) => result,
         ended = web => Err(ended.map_err(std::io::Error::other).and_then(|served| served).err().map_or(Error::Web, Error::Io)),
     };
     shutdown.cancel();
@@ -148,29 +148,18 @@ struct Common {
     shutdown: CancellationToken,
 }
 
-/// Watches, from the moment on at which this replica `leads`, or soon if another one does.
-async fn watch(common: Common, namespace: Option<String>, leads: CancellationToken) -> Result<(), Error> {
-    let _ = tokio::time::timeout(LEASE_FIRST, leads.cancelled()).await;
-    Box::pin(watches::run(common.client, namespace, common.index)).await;
-    Err(Error::Ended("a watch"))
-}
-
 /// Waits for the Lease, then works while it is held.
-async fn lead(
-    arguments: &RunArguments,
-    config: &Config,
-    common: Common,
-    leads: CancellationToken,
-    parts: &mut Parts,
-) -> Result<(), Error> {
-    let leadership =
-        Leadership::claim(config, &arguments.lease_namespace, &arguments.lease, &arguments.pod_name).await?;
+async fn lead(arguments: &RunArguments, common: Common, parts: &mut Parts) -> Result<(), Error> {
+    let RunArguments { lease_namespace, lease, pod_name, .. } = arguments;
+    let mut leadership = Leadership::new(common.client.clone(), lease_namespace, lease, pod_name);
     let installation = tokio::select! {
-        ((), installation) = async { tokio::join!(leadership.gained(), installation(&common.client)) } => installation?,
+        (gained, installation) = async { tokio::join!(leadership.gained(), installation(&common.client)) } => {
+            gained?;
+            installation?
+        }
         () = common.shutdown.cancelled() => return Ok(()),
         failure = parts.failure() => return Err(failure),
     };
-    leads.cancel();
     tracing::info!("leading");
     common.metrics.leads(true);
     let result = tokio::select! {

@@ -33,8 +33,8 @@ pub async fn measure(namespace: &str, mariadb: &MariaDb) -> f64 {
         )
     };
     let lease = async {
-        let leadership = Leadership::claim(&config, namespace, "bare", "bare").await.unwrap();
-        leadership.gained().await;
+        let mut leadership = Leadership::new(client.clone(), namespace, "bare", "bare");
+        leadership.gained().await.unwrap();
         leadership
     };
     let rows = async {
@@ -42,7 +42,7 @@ pub async fn measure(namespace: &str, mariadb: &MariaDb) -> f64 {
         Api::<Secret>::namespaced(client.clone(), namespace).get("writer").await.unwrap();
         select(&mut mariadb.root(Some("bench")).await).await;
     };
-    let (_, leadership, ()) = tokio::join!(lists, lease, rows);
+    let (_, mut leadership, ()) = tokio::join!(lists, lease, rows);
     let took = started.elapsed().as_secs_f64();
     leadership.give_back().await;
     took
