@@ -1,16 +1,23 @@
 //! The operator's process, on the cluster that KUBECONFIG names.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use crate::cluster::LIMIT;
+
+/// What the operator logs at the end of its first comparison.
+const COMPARED: &str = "everything compared";
 
 /// The operator's process.
 pub struct Operator {
     child: Child,
     port: u16,
+    /// When it had compared everything for the first time.
+    compared: oneshot::Receiver<Instant>,
 }
 
 impl Operator {
@@ -21,15 +28,24 @@ impl Operator {
     /// An operator whose Postfix pods run, with this image.
     pub fn with_postfix(namespace: &str, image: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(env!("CARGO_BIN_EXE_vmail-operator"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_vmail-operator"))
             .args(["run", "--mariadb-image=none", "--postfix-image", image])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--lease-namespace", namespace, "--watch-namespace", namespace])
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "warn,vmail_operator::sync=info")
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Self { child, port }
+        let (tell, compared) = oneshot::channel();
+        let log = child.stdout.take().unwrap();
+        std::thread::spawn(|| read_log(log, tell));
+        Self { child, port, compared }
+    }
+
+    /// Waits for the end of the first comparison, and says when that was. Nobody asks the operator in the meantime.
+    pub async fn first_comparison(&mut self) -> Instant {
+        tokio::time::timeout(LIMIT, &mut self.compared).await.unwrap().unwrap()
     }
 
     /// TERM, so that the Lease is free for the next one.
@@ -74,6 +90,20 @@ impl Operator {
     /// Processor time so far, in seconds.
     pub fn cpu(&self) -> f64 {
         cpu(&self.child.id().to_string())
+    }
+}
+
+fn read_log(log: ChildStdout, tell: oneshot::Sender<Instant>) {
+    let mut tell = Some(tell);
+    for line in BufReader::new(log).lines() {
+        let line = line.unwrap();
+        if let Some(tell) = tell.take_if(|_| line.contains(COMPARED)) {
+            // Nobody may be waiting for it.
+            let _ = tell.send(Instant::now());
+        }
+        if line.contains("WARN") || line.contains("ERROR") {
+            eprintln!("{line}");
+        }
     }
 }
 

@@ -21,6 +21,26 @@ pub struct Owned {
     pub keys: BTreeSet<Key>,
     /// Those of them that it owns a row of the table `alias_domain` under.
     pub alias_domains: BTreeSet<Key>,
+    /// How many rows it owns in each table.
+    pub counts: Counts,
+}
+
+impl Owned {
+    fn add(&mut self, table: Table, key: Key) {
+        match table {
+            Table::Domain => self.counts.domains += 1,
+            Table::Mailbox => {
+                self.counts.mailboxes += 1;
+                self.counts.aliases -= 1;
+            }
+            Table::Alias => self.counts.aliases += 1,
+            Table::AliasDomain => {
+                self.alias_domains.insert(key.clone());
+            }
+            Table::Id | Table::Admin => {}
+        }
+        self.keys.insert(key);
+    }
 }
 
 /// Keys that may be asked for in one packet.
@@ -62,8 +82,10 @@ impl Store {
 
     /// Which of the keys a table is asked for.
     fn under<'q>(&self, table: Table, keys: &[&'q Key]) -> Vec<&'q str> {
-        let asked = keys.iter().filter(|key| self.is_asked(table) && key.tables().contains(&table));
-        asked.map(|key| key.as_str()).collect()
+        if !self.is_asked(table) {
+            return Vec::new();
+        }
+        keys.iter().filter(|key| key.tables().contains(&table)).map(|key| key.as_str()).collect()
     }
 
     /// Every question in one packet; its answers come in the same order.
@@ -171,32 +193,9 @@ impl Store {
             let (table, key): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             let Some(table) = Table::from_name(&table) else { continue };
             let Some(key) = Key::of_row(table, &key) else { continue };
-            if table == Table::AliasDomain {
-                owned.alias_domains.insert(key.clone());
-            }
-            owned.keys.insert(key);
+            owned.add(table, key);
         }
         Ok(owned)
-    }
-
-    /// How many rows `server` owns in each table.
-    ///
-    /// # Errors
-    /// [`Error::Database`] when the connection breaks, [`Error::Timeout`]: it is of no use then.
-    pub async fn counts(&mut self, server: &str) -> Result<Counts, Error> {
-        within(STATEMENT_LIMIT, self.read_counts(server)).await
-    }
-
-    async fn read_counts(&mut self, server: &str) -> Result<Counts, Error> {
-        let owner = self.names.owner();
-        let sql = format!("SELECT table_name, COUNT(*) FROM {owner} WHERE server = ? GROUP BY table_name");
-        let counts: Vec<(String, i64)> =
-            sqlx::query_as(AssertSqlSafe(sql)).bind(server).fetch_all(&mut self.connection).await?;
-        let of = |table: Table| {
-            counts.iter().find(|(name, _)| name == table.as_str()).map_or(0, |(_, count)| *count)
-        };
-        let mailboxes = of(Table::Mailbox);
-        Ok(Counts { domains: of(Table::Domain), mailboxes, aliases: of(Table::Alias) - mailboxes })
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use super::chunk::chunks;
 use crate::index::Key;
 use crate::plan::Current;
-use crate::report::Counts;
 use crate::store::{self, Owned, Store};
 
 /// Chunks that are read ahead; more would take as much memory as all the rest.
@@ -16,8 +15,6 @@ const CHUNKS: usize = 10;
 pub(super) struct Ahead {
     /// What the server owns.
     pub(super) owned: Owned,
-    /// How many rows it owns.
-    pub(super) counts: Counts,
     /// What is there under the first of these keys.
     pub(super) rows: Rows,
 }
@@ -35,8 +32,7 @@ impl Ahead {
 
     /// Reads only what is owned.
     pub(super) async fn without_rows(store: &mut Store, server: &str) -> Result<Self, store::Error> {
-        let (owned, counts) = (store.owned(server).await?, store.counts(server).await?);
-        Ok(Self { owned, counts, rows: Rows::default() })
+        Ok(Self { owned: store.owned(server).await?, rows: Rows::default() })
     }
 }
 

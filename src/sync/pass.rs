@@ -134,8 +134,12 @@ impl<'a> Passes<'a> {
                 matches!(key, Key::Admin(_)) || index.server_of(key.domain()) != Some(self.server)
             });
         }
-        let started = Instant::now();
+        let (started, is_first) = (Instant::now(), !self.has_compared);
         let result = self.compare_all(touched.clone()).await;
+        if is_first && result.is_ok() {
+            let (keys, took) = (self.tally.keys(), started.elapsed());
+            tracing::info!(server = %self.server, keys, ?took, "everything compared with the tables");
+        }
         self.give_back_after(&result, touched);
         self.settling.is_doubted = true;
         self.finish(started, result)
@@ -199,11 +203,11 @@ impl<'a> Passes<'a> {
     }
 
     async fn compare_all(&mut self, mut touched: BTreeSet<Key>) -> Result<(), PassError> {
-        let Ahead { owned, counts, rows } = match self.ahead.take() {
+        let Ahead { owned, rows } = match self.ahead.take() {
             Some(ahead) => ahead,
             None => Ahead::without_rows(&mut self.store, &self.server_id).await?,
         };
-        let Owned { mut keys, alias_domains } = owned;
+        let Owned { mut keys, alias_domains, counts } = owned;
         self.tally = Tally::new(keys.len(), counts);
         self.losses = Losses::new(alias_domains);
         // Under what is declared there may be rows that another server had before.

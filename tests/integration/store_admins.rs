@@ -107,7 +107,7 @@ async fn an_admin_is_written_changed_and_removed_and_others_are_left_alone() {
         store.owned(SERVER).await.unwrap().keys.into_iter().collect::<Vec<_>>(),
         [Key::from_row(BOSS).unwrap()]
     );
-    assert_eq!(store.counts(SERVER).await.unwrap().mailboxes, 1);
+    assert_eq!(store.owned(SERVER).await.unwrap().counts.mailboxes, 1);
 
     let hand: Vec<(String, i64)> =
         sqlx::query_as("SELECT password, superadmin + 0 FROM admin").fetch_all(&mut root).await.unwrap();
