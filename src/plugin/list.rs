@@ -13,7 +13,7 @@ use super::declared::Declared;
 use crate::api::MailServer;
 use crate::index::rows::{Kind, ObjectId};
 use crate::object::ObjectName;
-use crate::watches::guard::Guarded;
+use crate::watches::guard::{Guarded, Parted};
 
 /// Objects a request, as kubectl lists.
 const PAGE: u32 = 500;
@@ -68,7 +68,7 @@ struct Lister<'a> {
 impl Lister<'_> {
     async fn list<K>(&self, unseen: &mut Vec<String>) -> Result<Vec<Guarded<K>>, Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Parted,
     {
         let what = || format!("listing {}", K::plural(&()));
         if let Some(namespace) = self.namespace {

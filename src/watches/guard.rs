@@ -1,23 +1,25 @@
 //! One object that can't be parsed must not hide the others of its list.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error};
+use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::api::DomainName;
 use crate::api::mail_domain::ServerReference;
+use crate::api::{DomainName, MailAdmin, MailAlias, MailDomain, MailServer, Mailbox};
 use crate::index::Outline;
 
 /// An object, or what can be said of one that can't be parsed.
 ///
 /// kube's `DeserializeGuard` does the same by way of a tree of values that it copies for the second attempt; of a list of ten
-/// thousand mailboxes that is most of the time and of the memory. Here the second attempt reads the text again. It works for
-/// JSON text only, which is what the API server sends.
+/// thousand mailboxes that is most of the time and of the memory. Here the parts of the text are parsed one by one, and
+/// `managedFields`, which is half of it and nobody reads, is passed over. It works for JSON text only, which is what the API server
+/// sends.
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded<K>(pub(crate) Result<K, Unreadable>);
 
@@ -45,25 +47,84 @@ impl Unreadable {
     }
 }
 
-#[derive(Deserialize)]
-struct OnlyMetadata {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: Value,
+/// A kind of object, put together of its parts.
+pub(crate) trait Parted: Sized {
+    type Spec: DeserializeOwned;
+    type Status: DeserializeOwned;
+
+    fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self;
 }
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
+macro_rules! parted {
+    ($($kind:ident),*) => {$(
+        impl Parted for $kind {
+            type Spec = <$kind as kube::core::object::HasSpec>::Spec;
+            type Status = <$kind as kube::core::object::HasStatus>::Status;
+
+            fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
+                Self { metadata, spec, status }
+            }
+        }
+    )*};
+}
+
+parted!(MailServer, MailDomain, Mailbox, MailAlias, MailAdmin);
+
+/// The parts of an object's text.
+#[derive(Deserialize)]
+struct Parts<'a> {
+    metadata: Metadata,
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+}
+
+/// What is read of the metadata.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+impl From<Metadata> for ObjectMeta {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            generation: metadata.generation,
+            creation_timestamp: metadata.creation_timestamp,
+            deletion_timestamp: metadata.deletion_timestamp,
+            annotations: metadata.annotations,
+            ..Self::default()
+        }
+    }
+}
+
+impl<'de, K: Parted> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <&RawValue>::deserialize(deserializer)?.get();
-        let unreadable = |error: serde_json::Error| {
-            let OnlyMetadata { metadata, spec } = serde_json::from_str(text)?;
-            Ok(Unreadable { error: error.to_string(), metadata, spec })
-        };
-        let object = match serde_json::from_str(text) {
-            Ok(object) => Ok(object),
-            Err(error) => Err(unreadable(error).map_err(|error: serde_json::Error| D::Error::custom(error))?),
-        };
-        Ok(Self(object))
+        let Parts { metadata, spec, status } = Parts::deserialize(deserializer)?;
+        let (metadata, spec) = (ObjectMeta::from(metadata), spec.map_or("null", RawValue::get));
+        let parsed = serde_json::from_str(spec).and_then(|spec| {
+            let status = status.map(|status| serde_json::from_str(status.get())).transpose()?;
+            Ok((spec, status))
+        });
+        Ok(Self(match parsed {
+            Ok((spec, status)) => Ok(K::of(metadata, spec, status)),
+            Err(error) => {
+                let spec = serde_json::from_str(spec).unwrap_or_default();
+                Err(Unreadable { error: error.to_string(), metadata, spec })
+            }
+        }))
     }
 }
 

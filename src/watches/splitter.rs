@@ -20,23 +20,49 @@ pub(super) struct Splitter {
     rest: Vec<u8>,
 }
 
+/// What a part of the text belongs to.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Place {
+    Rest,
+    Object,
+    /// Nothing: what separates the objects.
+    Between,
+}
+
 /// Depth of what is between the objects.
 const BETWEEN: usize = 2;
 
 impl Splitter {
     /// Reads on, up to the end of the next object or of `text`. Gives how much it has read, and whether that is an object's end.
     pub(super) fn read(&mut self, text: &[u8]) -> (usize, bool) {
-        let mut at = 0;
+        let (mut at, mut kept) = (0, 0);
         loop {
-            let run = self.insignificant(&text[at..]);
-            self.keep(&text[at..at + run]);
-            at += run;
-            let Some(&byte) = text.get(at) else { return (at, false) };
-            self.keep(&[byte]);
+            at += self.insignificant(&text[at..]);
+            let place = self.place();
+            let Some(&byte) = text.get(at) else {
+                self.keep(place, &text[kept..]);
+                return (at, false);
+            };
             at += 1;
-            if self.step(byte) {
+            let is_object = self.step(byte);
+            if self.place() != place {
+                self.keep(place, &text[kept..at]);
+                kept = at;
+            }
+            if is_object {
                 return (at, true);
             }
+        }
+    }
+
+    /// Where the next byte belongs.
+    fn place(&self) -> Place {
+        if !self.in_items {
+            Place::Rest
+        } else if self.depth > BETWEEN {
+            Place::Object
+        } else {
+            Place::Between
         }
     }
 
@@ -55,11 +81,11 @@ impl Splitter {
         text.iter().position(is_significant).unwrap_or(text.len())
     }
 
-    fn keep(&mut self, text: &[u8]) {
-        if !self.in_items {
-            self.rest.extend_from_slice(text);
-        } else if self.depth > BETWEEN {
-            self.object.extend_from_slice(text);
+    fn keep(&mut self, place: Place, text: &[u8]) {
+        match place {
+            Place::Rest => self.rest.extend_from_slice(text),
+            Place::Object => self.object.extend_from_slice(text),
+            Place::Between => {}
         }
     }
 
