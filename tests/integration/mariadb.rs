@@ -232,6 +232,15 @@ impl MariaDb {
     }
 }
 
+/// The server's table of its connections. MySQL's older one can't be read while any of them asks for a text with, say, an emoji.
+pub fn connections() -> &'static str {
+    if Program::chosen().is_mysql() {
+        "performance_schema.processlist"
+    } else {
+        "information_schema.processlist"
+    }
+}
+
 impl Drop for MariaDb {
     fn drop(&mut self) {
         let _ = self.server.kill();

@@ -12,7 +12,7 @@ use vmail_operator::tables::Row;
 
 use crate::bed::Bed;
 use crate::cluster::eventually;
-use crate::mariadb::MariaDb;
+use crate::mariadb::{MariaDb, connections};
 use crate::proxy::{Cut, cutting};
 use crate::store::{SERVER, alias, execute, mailbox, writing};
 
@@ -37,18 +37,14 @@ async fn count(root: &mut MySqlConnection, table: &str) -> i64 {
 
 /// Waits until the writer's statement on `table` waits for somebody else; gives its connection's number.
 async fn waiting_writer(root: &mut MySqlConnection, database: &str, table: &str) -> u64 {
-    let writer = format!("{database}_writer");
+    let sql = format!(
+        "SELECT CAST(id AS UNSIGNED) FROM {} WHERE user = '{database}_writer' \
+         AND (info LIKE 'INSERT INTO `{table}`%' OR info LIKE 'DELETE FROM `{table}`%')",
+        connections()
+    );
     for _ in 0..1000 {
-        let waiting: Option<u64> = sqlx::query_scalar(
-            "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist \
-             WHERE user = ? AND (info LIKE CONCAT('INSERT INTO `', ?, '`%') OR info LIKE CONCAT('DELETE FROM `', ?, '`%'))",
-        )
-        .bind(&writer)
-        .bind(table)
-        .bind(table)
-        .fetch_optional(&mut *root)
-        .await
-        .unwrap();
+        let waiting: Option<u64> =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone())).fetch_optional(&mut *root).await.unwrap();
         if let Some(waiting) = waiting {
             return waiting;
         }
@@ -60,9 +56,9 @@ async fn waiting_writer(root: &mut MySqlConnection, database: &str, table: &str)
 /// Cuts a connection, and waits until it is gone with its lock.
 async fn kill(root: &mut MySqlConnection, connection: u64) {
     execute(root, &format!("KILL {connection}")).await;
+    let found = format!("{} WHERE id = {connection}", connections());
     for _ in 0..1000 {
-        let sql = format!("information_schema.processlist WHERE id = {connection}");
-        if count(root, &sql).await == 0 {
+        if count(root, &found).await == 0 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -151,12 +147,11 @@ async fn who_loses_the_lock_writes_nothing_any_more() {
     let mut first = Store::open(&access, SERVER).await.unwrap();
     assert!(matches!(Store::open(&access, SERVER).await, Err(Error::Locked(_))));
     let mut root = mariadb.root(Some("lost")).await;
-    let writer: u64 = sqlx::query_scalar(
-        "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE user = 'lost_writer' ORDER BY id LIMIT 1",
-    )
-    .fetch_one(&mut root)
-    .await
-    .unwrap();
+    let connections = connections();
+    let sql = format!(
+        "SELECT CAST(id AS UNSIGNED) FROM {connections} WHERE user = 'lost_writer' ORDER BY id LIMIT 1"
+    );
+    let writer: u64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut root).await.unwrap();
     kill(&mut root, writer).await;
     let mut second = reopened(&access).await;
     assert!(first.apply(&writing(both_rows())).await.is_err());

@@ -12,7 +12,7 @@ use super::api_server::ApiServer;
 use super::operator::Operator;
 use super::relay::Relay;
 use super::world::server;
-use crate::mariadb::MariaDb;
+use crate::mariadb::{MariaDb, connections};
 
 /// Longest time until the operator is done with what is declared.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -39,8 +39,6 @@ pub struct Installation {
     /// `None` between the end of one and the start of the next.
     operator: Option<Operator>,
     relay: Relay,
-    /// The table of connections. MySQL's older one can't be read while any of them asks for a text with, say, an emoji.
-    connections: &'static str,
     database: String,
     comparisons: u32,
 }
@@ -51,23 +49,9 @@ impl Installation {
         let access = mariadb.database(database).await;
         let (api, relay) = (ApiServer::default(), Relay::to(access.port).await);
         api.put_secret("writer", [("username", access.username), ("password", access.password)]);
-        let mut root = mariadb.root(Some(database)).await;
-        let version: String =
-            sqlx::query_scalar("SELECT CAST(VERSION() AS CHAR)").fetch_one(&mut root).await.unwrap();
-        let is_mariadb = version.contains("MariaDB");
-        let mut installation = Self {
-            api,
-            root,
-            connections: if is_mariadb {
-                "information_schema.processlist"
-            } else {
-                "performance_schema.processlist"
-            },
-            operator: None,
-            relay,
-            database: database.to_owned(),
-            comparisons: 0,
-        };
+        let root = mariadb.root(Some(database)).await;
+        let mut installation =
+            Self { api, root, operator: None, relay, database: database.to_owned(), comparisons: 0 };
         installation.set(settings);
         installation.start();
         installation.idle().await;
@@ -177,7 +161,8 @@ impl Installation {
     pub async fn writers(&mut self, filter: &str) -> i64 {
         let sql = format!(
             "SELECT COUNT(*) FROM {} WHERE user = '{}_writer' AND {filter}",
-            self.connections, self.database
+            connections(),
+            self.database
         );
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut self.root).await.unwrap()
     }
