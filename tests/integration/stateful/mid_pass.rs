@@ -97,7 +97,7 @@ async fn objects_that_lose_their_domain_in_the_middle_of_a_comparison_are_told_s
     installation.stop().await;
 }
 
-/// The first comparison has yet to come to the domain, and to find out that it is somebody else's.
+/// The first comparison has yet to come to the domains, and to find out that they are somebody else's.
 #[tokio::test]
 async fn nothing_that_comes_in_the_middle_of_the_first_comparison_is_written_in_a_domain_of_somebody_else() {
     let (mariadb, database) = (MariaDb::shared(), "mid_pass_first");
@@ -106,20 +106,24 @@ async fn nothing_that_comes_in_the_middle_of_the_first_comparison_is_written_in_
     (0..1100).for_each(|number| declare(&installation.api, number));
     installation.idle().await;
     installation.stop().await;
-    let by_hand = "INSERT INTO domain (domain, description) VALUES ('zeta.example.org', 'by hand')";
-    execute(&mut installation.root, by_hand.to_owned()).await;
     execute(&mut installation.root, format!("{REMEMBERING} {REMEMBERING_ADMINS}")).await;
     let account = |kind, name| ObjectId { kind, name: ObjectName::new("mail", name) };
     let (server, catch_all) = (json!({"name": "myhost"}), ["u0000@alpha.example.org"]);
-    let zeta = json!({"serverRef": server, "domain": "zeta.example.org", "catchAll": catch_all});
-    installation.api.put(&account(Kind::Domain, "zeta"), 0, zeta);
+    for name in ["psi", "zeta"] {
+        let domain = format!("{name}.example.org");
+        let by_hand = format!("INSERT INTO domain (domain, description) VALUES ('{domain}', 'by hand')");
+        execute(&mut installation.root, by_hand).await;
+        let spec = json!({"serverRef": server, "domain": domain, "catchAll": catch_all});
+        installation.api.put(&account(Kind::Domain, name), 0, spec);
+    }
     let holder = obstructed(&mariadb, &mut installation, database).await;
     installation.start();
     until_held_up(&mut installation).await;
+    // Each in a domain of its own: what is found out about one is known for the other.
     let (mailbox, admin) = (account(Kind::Mailbox, "zoe"), account(Kind::Admin, "zoe"));
     installation.api.put(&mailbox, 1, json!({"address": "zoe@zeta.example.org"}));
     let spec =
-        json!({"serverRef": server, "username": "zoe@alpha.example.org", "domains": ["zeta.example.org"]});
+        json!({"serverRef": server, "username": "zoe@alpha.example.org", "domains": ["psi.example.org"]});
     installation.api.put(&admin, 1, spec);
     installation.seen().await;
     holder.close().await.unwrap();
@@ -127,7 +131,8 @@ async fn nothing_that_comes_in_the_middle_of_the_first_comparison_is_written_in_
     let written = "SELECT row_key FROM seen_owned WHERE row_key LIKE '%zeta.example.org' UNION ALL SELECT domain FROM seen_admins";
     let written: Vec<String> = sqlx::query_scalar(written).fetch_all(&mut installation.root).await.unwrap();
     assert_eq!(written, <[String; 0]>::default());
-    for object in [account(Kind::Domain, "zeta"), mailbox, admin] {
+    let domains = ["psi", "zeta"].map(|name| account(Kind::Domain, name));
+    for object in domains.into_iter().chain([mailbox, admin]) {
         assert_eq!(installation.api.told(&object).unwrap().reason, "RowExists", "{object}");
     }
     installation.stop().await;
