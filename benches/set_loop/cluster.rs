@@ -19,11 +19,9 @@ use crate::mariadb::MariaDb;
 use crate::operator::{Operator, cpu_of};
 use crate::{Figure, bare_burst, one_mailbox, starts};
 
-/// Up to here a bare burst is measured too; above it would only take its time.
-const BARE_BURST: usize = 10_000;
-
-/// Up to here a restart without mailboxes is measured too: what it takes is much of what a small one takes.
-const EMPTY_RESTART: usize = 1000;
+/// Up to here it is measured, too, what a bare client needs for a burst, and a restart without mailboxes: above it that would only
+/// take its time.
+const SMALL: usize = 1000;
 
 pub const LIMIT: Duration = Duration::from_mins(15);
 pub const SAMPLES: usize = 100;
@@ -55,7 +53,7 @@ pub async fn measure(n: usize) {
         patch: patch_burst(&client, &bare, n, "what a bare client says of it").await,
     };
     let mut namespaces = vec![bare.clone(), served.clone()];
-    if n <= BARE_BURST {
+    if n <= SMALL {
         let namespace = namespace(&client, "bench-bare").await;
         let value = bare_burst::measure(&client, &namespace, &mariadb, n).await;
         Figure { name: "burst_bare", value, unit: "s", limit: raw.create + raw.patch, n }.print();
@@ -69,7 +67,7 @@ pub async fn measure(n: usize) {
     let access = mariadb.database("bench").await;
     server(&client, &served, &access).await;
     let mut root = mariadb.root(Some("bench")).await;
-    if n <= EMPTY_RESTART {
+    if n <= SMALL {
         starts::empty_restart(&client, &served, &mut root).await;
     }
     let mut operator = Operator::start(&served);
@@ -105,7 +103,7 @@ pub async fn await_silence(client: &Client) {
 
 /// The peak resident set that the project allows itself.
 fn memory_bound(n: usize) -> f64 {
-    if n <= 1000 { 30.0 } else { 150.0 }
+    if n <= SMALL { 30.0 } else { 150.0 }
 }
 
 /// `n` mailboxes as fast as the API server takes them.
