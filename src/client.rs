@@ -53,7 +53,7 @@ impl Error {
         self.is_answered(409)
     }
 
-    /// Whether the operator may not ask for that.
+    /// Whether the operator may not ask for that, or the API server doesn't know it (401).
     #[must_use]
     pub fn is_forbidden(&self) -> bool {
         self.is_answered(401) || self.is_answered(403)

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::api::FIELD_MANAGER;
 use crate::client::{self, within};
@@ -30,8 +30,8 @@ const LOOK: Duration = Duration::from_secs(2);
 /// A request that takes longer has failed: it has to be tried again before the Lease ends.
 const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 
-/// A Lease that was not renewed for so long is given up: one more attempt could come too late. That two replicas never write to
-/// one database is the matter of the lock there.
+/// A Lease that was not renewed for so long is given up: there are three seconds left to end in. That two replicas never write
+/// to one database is the matter of the lock there.
 const RENEWAL_LIMIT: Duration = Duration::from_secs(12);
 
 /// Between two attempts.
@@ -40,9 +40,12 @@ const REST: Duration = Duration::from_millis(500);
 /// Why the Lease is not held any longer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The Lease can't be written.
+    /// The Lease can't be read or written.
     #[error("leadership: {0}")]
     Api(#[from] client::Error),
+    /// Every attempt to renew it failed, and it ends soon.
+    #[error("leadership given up: the Lease was not renewed for {} s", RENEWAL_LIMIT.as_secs())]
+    NotRenewed,
     /// Another replica took the Lease.
     #[error("leadership lost, ending so that another start may begin clean")]
     Lost,
@@ -58,10 +61,13 @@ pub struct Leadership {
     held: Option<Lease>,
     /// When that was begun.
     renewed: Instant,
+    /// Whether this replica ever wrote to the Lease, or tried to.
+    has_written: bool,
 }
 
 impl Leadership {
-    /// A claim to the Lease `name` of a namespace, under a replica's name.
+    /// A claim to the Lease `name` of a namespace, under a replica's name. The client is best one of its own: a connection that
+    /// is dead costs a request, and others leave many behind.
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str, replica: &str) -> Self {
         Self {
@@ -71,13 +77,15 @@ impl Leadership {
             observed: Observed::default(),
             held: None,
             renewed: Instant::now(),
+            has_written: false,
         }
     }
 
     /// Waits until the Lease is held, however long the API server is away.
     ///
     /// # Errors
-    /// [`Error::Api`] when this replica may not read or write it.
+    /// [`Error::Api`] when this replica may not read or write it. Not so once it knows who else holds it: an API server that has
+    /// just started refuses for a moment what it allows.
     pub async fn gained(&mut self) -> Result<(), Error> {
         let mut told = None;
         loop {
@@ -91,7 +99,7 @@ impl Leadership {
                     }
                     tokio::time::sleep(LOOK).await;
                 }
-                Err(error) if error.is_forbidden() => return Err(error.into()),
+                Err(error) if told.is_none() && error.is_forbidden() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(%error, "the Lease is not had, trying again");
                     tokio::time::sleep(REST).await;
@@ -112,28 +120,34 @@ impl Leadership {
 
     /// Renews the Lease, trying again while it lasts.
     async fn renew(&mut self) -> Result<(), Error> {
+        let limit = self.renewed + RENEWAL_LIMIT;
         loop {
-            match self.attempt().await {
-                Ok(None) => return Ok(()),
-                Ok(Some(_)) => return Err(Error::Lost),
-                Err(error) if self.renewed.elapsed() > RENEWAL_LIMIT => return Err(error.into()),
-                Err(error) => {
-                    tracing::warn!(%error, "the Lease is not renewed, trying again");
-                    tokio::time::sleep(REST).await;
-                }
+            match timeout_at(limit, self.attempt()).await {
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Ok(Some(_))) => return Err(Error::Lost),
+                Ok(Err(error)) => tracing::warn!(%error, "the Lease is not renewed, trying again"),
+                Err(_) => return Err(Error::NotRenewed),
             }
+            tokio::time::sleep(REST).await;
         }
     }
 
-    /// Gives the Lease back, so that the next replica need not wait until it runs out.
+    /// Gives the Lease back, if it is held, so that the next replica need not wait until it runs out.
     pub async fn give_back(&mut self) {
-        if let Err(error) = self.let_go().await {
+        if !self.has_written {
+            return;
+        }
+        let freed = match self.let_go().await {
+            // An attempt that did not come to its end was carried out in between.
+            Err(error) if error.is_conflict() => self.let_go().await,
+            freed => freed,
+        };
+        if let Err(error) = freed {
             tracing::warn!(%error, "the Lease was not given back");
         }
     }
 
     async fn let_go(&mut self) -> Result<(), client::Error> {
-        // An attempt that did not come to its end may have written to it.
         if let Some(lease) = self.get().await?.filter(|lease| holder(lease) == Some(&self.replica)) {
             self.replace(free(lease)).await?;
         }
@@ -156,7 +170,7 @@ impl Leadership {
         let written = match self.get().await? {
             None => self.create().await?,
             Some(found) => {
-                let is_over = self.observed.is_over(&found, begun);
+                let is_over = self.observed.is_over(&found, begun, Instant::now());
                 match holder(&found) {
                     Some(other) if other != self.replica && !is_over => return Ok(Some(other.to_owned())),
                     _ => self.replace(taken(found, &self.replica, Timestamp::now())).await?,
@@ -175,12 +189,14 @@ impl Leadership {
         within(REQUEST_LIMIT, self.api.get_opt(&self.name)).await
     }
 
-    async fn create(&self) -> Result<Lease, client::Error> {
+    async fn create(&mut self) -> Result<Lease, client::Error> {
         let lease = new(&self.name, &self.replica, Timestamp::now());
+        self.has_written = true;
         within(REQUEST_LIMIT, self.api.create(&parameters(), &lease)).await
     }
 
-    async fn replace(&self, lease: Lease) -> Result<Lease, client::Error> {
+    async fn replace(&mut self, lease: Lease) -> Result<Lease, client::Error> {
+        self.has_written = true;
         within(REQUEST_LIMIT, self.api.replace(&self.name, &parameters(), &lease)).await
     }
 }

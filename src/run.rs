@@ -101,6 +101,8 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let signals = stop_on_signal(shutdown.clone())?;
     let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
     let client = client::connect(&config)?;
+    let RunArguments { lease_namespace, lease, pod_name, .. } = &arguments;
+    let leadership = Leadership::new(client::connect(&config)?, lease_namespace, lease, pod_name);
     let common = Common { client, index: SharedIndex::default(), metrics: Metrics::default(), shutdown };
     let pages = Pages { index: common.index.clone(), metrics: common.metrics.clone() };
     // Probes are answered until everything else has ended.
@@ -116,7 +118,7 @@ pub async fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     });
     let shutdown = common.shutdown.clone();
     let result = tokio::select! {
-        result = lead(&arguments, common, &mut parts) => result,
+        result = lead(&arguments, leadership, common, &mut parts) => result,
         ended = web => Err(ended.map_err(std::io::Error::other).and_then(|served| served).err().map_or(Error::Web, Error::Io)),
     };
     shutdown.cancel();
@@ -148,26 +150,51 @@ struct Common {
     shutdown: CancellationToken,
 }
 
-/// Waits for the Lease, then works while it is held.
-async fn lead(arguments: &RunArguments, common: Common, parts: &mut Parts) -> Result<(), Error> {
-    let RunArguments { lease_namespace, lease, pod_name, .. } = arguments;
-    let mut leadership = Leadership::new(common.client.clone(), lease_namespace, lease, pod_name);
+/// Waits for the Lease, then works while it is held, and gives it back.
+async fn lead(
+    arguments: &RunArguments,
+    mut leadership: Leadership,
+    common: Common,
+    parts: &mut Parts,
+) -> Result<(), Error> {
+    let result = work_while_leading(arguments, &mut leadership, common, parts).await;
+    leadership.give_back().await;
+    result
+}
+
+async fn work_while_leading(
+    arguments: &RunArguments,
+    leadership: &mut Leadership,
+    common: Common,
+    parts: &mut Parts,
+) -> Result<(), Error> {
+    let shutdown = common.shutdown.clone();
     let installation = tokio::select! {
-        (gained, installation) = async { tokio::join!(leadership.gained(), installation(&common.client)) } => {
-            gained?;
-            installation?
-        }
-        () = common.shutdown.cancelled() => return Ok(()),
+        installation = gained(leadership, &common.client) => installation?,
+        () = shutdown.cancelled() => return Ok(()),
         failure = parts.failure() => return Err(failure),
     };
     tracing::info!("leading");
     common.metrics.leads(true);
-    let result = tokio::select! {
+    tokio::select! {
         result = work(arguments, common, installation, parts) => result,
-        lost = leadership.lost() => Err(lost.into()),
-    };
-    leadership.give_back().await;
-    result
+        lost = leadership.lost() => {
+            // The set loops are told before anybody else can have it.
+            shutdown.cancel();
+            Err(lost.into())
+        }
+    }
+}
+
+/// Waits for the Lease; gives the installation's id.
+async fn gained(leadership: &mut Leadership, client: &Client) -> Result<String, Error> {
+    let (gained, asked_before) = tokio::join!(leadership.gained(), installation(client));
+    gained?;
+    match asked_before {
+        Ok(installation) => Ok(installation),
+        // The API server may have been away then, and here it was asked for the Lease a moment ago.
+        Err(_) => Ok(installation(client).await?),
+    }
 }
 
 async fn work(
@@ -220,4 +247,33 @@ async fn work(
 async fn installation(client: &Client) -> Result<String, client::Error> {
     let namespace = client::bounded(Api::<Namespace>::all(client.clone()).get("kube-system")).await?;
     Ok(namespace.uid().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{api_server, failure};
+
+    /// An operator may wait for the Lease through an outage, or for weeks.
+    #[tokio::test]
+    async fn what_could_not_be_asked_before_the_lease_is_asked_again_after_it() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let client = api_server(move |request| match (request.uri().path(), request.method().as_str()) {
+            ("/api/v1/namespaces/kube-system", _) if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
+                failure(503, "ServiceUnavailable", "away")
+            }
+            ("/api/v1/namespaces/kube-system", _) => {
+                (200, json!({"metadata": {"name": "kube-system", "uid": "7"}}))
+            }
+            (_, "GET") => failure(404, "NotFound", "there is no Lease"),
+            _ => (201, json!({"metadata": {"name": "vmail", "resourceVersion": "1"}})),
+        });
+        let mut leadership = Leadership::new(client.clone(), "mail", "vmail", "a");
+        assert_eq!(gained(&mut leadership, &client).await.unwrap(), "7");
+    }
 }

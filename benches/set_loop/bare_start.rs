@@ -33,7 +33,7 @@ pub async fn measure(namespace: &str, mariadb: &MariaDb) -> f64 {
         )
     };
     let lease = async {
-        let mut leadership = Leadership::new(client.clone(), namespace, "bare", "bare");
+        let mut leadership = Leadership::new(connect(&config).unwrap(), namespace, "bare", "bare");
         leadership.gained().await.unwrap();
         leadership
     };

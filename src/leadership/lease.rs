@@ -16,13 +16,18 @@ use super::DURATION;
 pub(super) struct Observed(Option<(String, Instant)>);
 
 impl Observed {
-    /// Whether a Lease that was read at `now` has not been renewed for as long as it lasts.
-    pub(super) fn is_over(&mut self, lease: &Lease, now: Instant) -> bool {
+    #[cfg(test)]
+    pub(super) fn since(version: String, since: Instant) -> Self {
+        Self(Some((version, since)))
+    }
+
+    /// Whether a Lease that was read between two moments has not been renewed for as long as it lasts.
+    pub(super) fn is_over(&mut self, lease: &Lease, asked: Instant, answered: Instant) -> bool {
         let version = lease.metadata.resource_version.as_deref().unwrap_or_default();
         match &self.0 {
-            Some((seen, since)) if seen == version => now.duration_since(*since) > duration(lease),
+            Some((seen, since)) if seen == version => asked.duration_since(*since) > duration(lease),
             _ => {
-                self.0 = Some((version.to_owned(), now));
+                self.0 = Some((version.to_owned(), answered));
                 false
             }
         }

@@ -102,7 +102,7 @@ async fn a_renewal_is_one_write_and_tells_nothing_but_the_time() {
 #[tokio::test]
 async fn of_two_that_saw_the_same_lease_one_gets_it() {
     let leases = Leases::default();
-    let (mut first, second) = (leases.replica("a"), leases.replica("b"));
+    let (mut first, mut second) = (leases.replica("a"), leases.replica("b"));
     first.gained().await.unwrap();
     first.give_back().await;
     let seen = second.get().await.unwrap().unwrap();
@@ -160,15 +160,47 @@ async fn who_may_not_ask_is_told_at_once() {
 #[test]
 fn a_lease_is_over_when_nobody_renews_it() {
     let (mut observed, start) = (Observed::default(), Instant::now());
-    let at = |seconds| start + Duration::from_secs(seconds);
-    let written = |version: &str| {
+    let mut is_over_at = |seconds, version: &str| {
         let mut lease = new("vmail", "a", Timestamp::UNIX_EPOCH);
         lease.metadata.resource_version = Some(version.to_owned());
-        lease
+        let asked = start + Duration::from_secs(seconds);
+        observed.is_over(&lease, asked, asked + Duration::from_secs(1))
     };
-    assert!(!observed.is_over(&written("1"), at(0)));
-    assert!(!observed.is_over(&written("1"), at(15)));
-    assert!(!observed.is_over(&written("2"), at(16)));
-    assert!(!observed.is_over(&written("2"), at(31)));
-    assert!(observed.is_over(&written("2"), at(32)));
+    assert!(!is_over_at(0, "1"));
+    assert!(!is_over_at(16, "1"));
+    assert!(!is_over_at(17, "2"));
+    assert!(!is_over_at(33, "2"));
+    assert!(is_over_at(34, "2"));
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_renews_is_taken() {
+    let leases = Leases::default();
+    let (mut first, mut second) = (leases.replica("a"), leases.replica("b"));
+    first.gained().await.unwrap();
+    let version = leases.writes().to_string();
+    second.observed = Observed::since(version, Instant::now().checked_sub(Duration::from_secs(16)).unwrap());
+    assert_eq!(second.attempt().await.unwrap(), None);
+    assert_eq!(leases.spec().holder_identity.as_deref(), Some("b"));
+    assert!(matches!(first.renew().await, Err(Error::Lost)));
+}
+
+#[tokio::test]
+async fn who_never_had_it_leaves_it_alone() {
+    let leases = Leases::default();
+    leases.replica("a").gained().await.unwrap();
+    let writes = leases.writes();
+    leases.replica("a").give_back().await;
+    assert_eq!(leases.writes(), writes);
+}
+
+#[tokio::test]
+async fn a_lease_that_can_not_be_renewed_is_given_up_before_it_ends() {
+    let leases = Leases::default();
+    let mut holder = leases.replica("a");
+    holder.gained().await.unwrap();
+    let never = Router::new().fallback(std::future::pending::<Answer>);
+    holder.api = Api::namespaced(Client::new(never, "mail"), "mail");
+    holder.renewed = Instant::now().checked_sub(RENEWAL_LIMIT).unwrap();
+    assert!(matches!(holder.renew().await, Err(Error::NotRenewed)));
 }

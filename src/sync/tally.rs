@@ -1,4 +1,4 @@
-//! How much a server owns: counted by the database at a full comparison, kept right in between. Pure.
+//! How much a server owns: counted at a full comparison, kept right in between. Pure.
 
 use crate::plan::{Current, Plan};
 use crate::report::Counts;
