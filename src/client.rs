@@ -44,23 +44,19 @@ impl Error {
     /// Whether the object that was asked for is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        self.is_answered(404)
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.is_not_found())
     }
 
-    /// Whether somebody else has written to the object in the meantime, or made it.
+    /// Whether somebody else has written to the object in the meantime.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        self.is_answered(409)
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.is_conflict())
     }
 
     /// Whether the operator may not ask for that, or the API server doesn't know it (401).
     #[must_use]
     pub fn is_forbidden(&self) -> bool {
-        self.is_answered(401) || self.is_answered(403)
-    }
-
-    fn is_answered(&self, code: u16) -> bool {
-        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == code)
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.is_forbidden() || status.code == 401)
     }
 }
 

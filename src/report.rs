@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::api::Reason;
 use crate::object::ObjectName;
 use crate::postfix::Kept;
+use crate::tables::Table;
 
 /// The substance of a condition: whether it holds, why, and a sentence for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -75,6 +76,21 @@ pub struct Counts {
     pub mailboxes: i64,
     /// Rows of the table alias, the identity rows of mailboxes left out.
     pub aliases: i64,
+}
+
+impl Counts {
+    /// Takes in that there are `change` rows more in a table: each of a mailbox comes with its identity row in alias.
+    pub fn add(&mut self, table: Table, change: i64) {
+        match table {
+            Table::Domain => self.domains += change,
+            Table::Mailbox => {
+                self.mailboxes += change;
+                self.aliases -= change;
+            }
+            Table::Alias => self.aliases += change,
+            Table::AliasDomain | Table::Id | Table::Admin => {}
+        }
+    }
 }
 
 /// The last report of every server; cloning it shares them.

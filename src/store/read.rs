@@ -27,17 +27,9 @@ pub struct Owned {
 
 impl Owned {
     fn add(&mut self, table: Table, key: Key) {
-        match table {
-            Table::Domain => self.counts.domains += 1,
-            Table::Mailbox => {
-                self.counts.mailboxes += 1;
-                self.counts.aliases -= 1;
-            }
-            Table::Alias => self.counts.aliases += 1,
-            Table::AliasDomain => {
-                self.alias_domains.insert(key.clone());
-            }
-            Table::Id | Table::Admin => {}
+        self.counts.add(table, 1);
+        if table == Table::AliasDomain {
+            self.alias_domains.insert(key.clone());
         }
         self.keys.insert(key);
     }

@@ -36,15 +36,7 @@ impl Tally {
         let changes =
             new.map(|owner| (owner.table, 1)).chain(plan.disowned.iter().map(|(table, _)| (*table, -1)));
         for (table, change) in changes {
-            match table {
-                Table::Domain => self.counts.domains += change,
-                Table::AliasDomain | Table::Id | Table::Admin => {}
-                Table::Mailbox => {
-                    self.counts.mailboxes += change;
-                    self.counts.aliases -= change;
-                }
-                Table::Alias => self.counts.aliases += change,
-            }
+            self.counts.add(table, change);
             self.keys += if is_of_every_key(table) { change } else { 0 };
         }
     }
