@@ -11,7 +11,7 @@ mod shared;
 mod unobtained;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use fingerprint::{fingerprint, password_fingerprint};
 use log::Change;
@@ -45,9 +45,9 @@ pub type RowId = (Table, String);
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Current {
     /// The tables' rows.
-    pub rows: BTreeMap<RowId, Row>,
+    pub rows: HashMap<RowId, Row>,
     /// Who owns them.
-    pub owners: BTreeMap<RowId, OwnerRow>,
+    pub owners: HashMap<RowId, OwnerRow>,
 }
 
 /// A password as a Secret gave it.

@@ -70,7 +70,9 @@ impl ObjectId {
 
 impl std::fmt::Display for ObjectId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.kind.as_str(), self.name)
+        f.write_str(self.kind.as_str())?;
+        f.write_str(" ")?;
+        self.name.fmt(f)
     }
 }
 

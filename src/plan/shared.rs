@@ -41,7 +41,9 @@ impl KeyPlanner<'_> {
             let (_, name) = object.split_once(' ')?;
             Some(name.split_once('/')?.0 == &*want.object.name.namespace)
         };
-        let owner = self.owner(want.row.table());
+        // No object leaves its namespace.
+        let another = |owner: &&OwnerRow| *owner.object_uid != *want.uid;
+        let owner = self.owner(want.row.table()).filter(another);
         owner.is_some_and(|owner| namespace(&owner.object) == Some(false))
     }
 

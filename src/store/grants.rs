@@ -3,7 +3,7 @@
 //! All rows of an admin's username are the admin's. What is there is read and the difference is written, so that two
 //! writes of one admin leave one row for each domain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use futures::TryStreamExt;
 use sqlx::Row as _;
@@ -32,7 +32,7 @@ pub(super) async fn read(
     names: &Names,
     columns: &Columns,
     usernames: &[&str],
-    rows: &mut BTreeMap<RowId, Row>,
+    rows: &mut HashMap<RowId, Row>,
 ) -> Result<(), Error> {
     for grant in there(connection, names, usernames).await?.into_iter().filter(|grant| grant.active) {
         if let Some(Row::Admin(row)) = rows.get_mut(&(Table::Admin, grant.username)) {

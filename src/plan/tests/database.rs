@@ -175,7 +175,9 @@ pub(super) fn drifting() -> impl Strategy<Value = Drifting> {
 impl Drifting {
     pub(super) fn apply(&self, current: &mut Current) {
         for (which, tampering) in &self.0 {
-            let ids: Vec<RowId> = current.rows.keys().cloned().collect();
+            // In order: a failure that is replayed has to be the same.
+            let mut ids: Vec<RowId> = current.rows.keys().cloned().collect();
+            ids.sort();
             if ids.is_empty() {
                 return;
             }
@@ -188,7 +190,8 @@ impl Drifting {
                     current.owners.remove(id);
                 }
                 Tampering::ChangeOwner => {
-                    let others: Vec<OwnerRow> = current.owners.values().cloned().collect();
+                    let others: BTreeMap<RowId, OwnerRow> = current.owners.clone().into_iter().collect();
+                    let others: Vec<OwnerRow> = others.into_values().collect();
                     if let Some(owner) = current.owners.get_mut(id) {
                         let other = which.get(&others).clone();
                         (owner.object, owner.object_uid) = (other.object, other.object_uid);
