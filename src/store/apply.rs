@@ -8,7 +8,7 @@
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::statement::Statement;
+use super::statement::{Statement, one_packet};
 use super::writer::{Writer, Writing, key_column};
 use super::{Error, STATEMENT_LIMIT, Store, grants, piecemeal, within};
 use crate::index::Key;
@@ -17,9 +17,6 @@ use crate::tables::{AdminRow, Row, Table};
 
 /// A transaction that the database gave up for another one's sake is tried so often in all.
 const DEADLOCK_ATTEMPTS: usize = 3;
-
-/// At most so much goes as one packet, bytes: some hundreds of rows. Beyond it a prepared statement is the faster way.
-const AT_ONCE: usize = 512 << 10;
 
 impl Store {
     /// Applies a plan. On an error nothing of it is in the database; where tables have no transactions, rows without their
@@ -68,7 +65,7 @@ impl Store {
 
     async fn insert_if_new(&mut self, plan: &Plan) -> Result<bool, Error> {
         let (connection, writer) = self.writer(Writing::New);
-        if let Some(packet) = one_packet(writer.statements(plan)) {
+        if let Some(packet) = one_transaction(writer.statements(plan)) {
             return at_once(connection, packet).await;
         }
         let mut transaction = connection.begin().await?;
@@ -107,7 +104,7 @@ impl Store {
         // What is there is read before it is written: rows that change, and the domains of an admin. That is no packet.
         if plan.updates.is_empty()
             && admins.is_empty()
-            && let Some(packet) = one_packet(writer.statements(plan))
+            && let Some(packet) = one_transaction(writer.statements(plan))
             && at_once(connection, packet).await?
         {
             return Ok(());
@@ -169,17 +166,9 @@ impl<'q> Admins<'q> {
 }
 
 /// The whole transaction as one text, if it is a small one.
-fn one_packet<'q>(statements: impl Iterator<Item = Statement<'q>>) -> Option<String> {
-    let mut packet = "START TRANSACTION;".to_owned();
-    for statement in statements {
-        if packet.len() + statement.weight() > AT_ONCE {
-            return None;
-        }
-        packet.push_str(&statement.with_literals());
-        packet.push(';');
-    }
-    packet.push_str("COMMIT");
-    Some(packet)
+fn one_transaction<'q>(statements: impl Iterator<Item = Statement<'q>>) -> Option<String> {
+    let [begin, end] = ["START TRANSACTION", "COMMIT"].map(|sql| Statement::new(sql.to_owned()));
+    one_packet([begin].into_iter().chain(statements).chain([end]))
 }
 
 /// Gives whether the server took it. It stops at the statement that it refuses, long before the COMMIT; the same statement by

@@ -2,7 +2,7 @@
 //!
 //! One connection does everything and holds `GET_LOCK`: losing it loses the lock and rolls back what was under way, so
 //! two operators can never write at once. Many rows go in statements whose texts are few and of fixed sizes, so each is
-//! prepared once; a few rows are read in one packet and written in another.
+//! prepared once; what is there is read in one packet, and a few rows are written in another.
 //! What should be in the tables is none of this room's business.
 
 mod apply;

@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Either, Row as _};
 
-use super::statement::{Statement, padded, placeholders};
+use super::statement::{Statement, one_packet, padded, placeholders};
 use super::{Error, STATEMENT_LIMIT, Store, grants, within};
 use crate::api::DeletionPolicy;
 use crate::index::Key;
@@ -35,11 +35,11 @@ impl Owned {
     }
 }
 
-/// Keys that may be asked for in one packet.
-const AT_ONCE: usize = 100;
-
-/// A question: the rows of a table, or with `None` their owners.
-type Question<'q> = (Option<Table>, Statement<'q>);
+/// A question: the rows of a table, or with `None` their owners, under some keys.
+struct Question<'q> {
+    table: Option<Table>,
+    keys: Vec<&'q str>,
+}
 
 impl Store {
     /// The rows and owners under the given keys.
@@ -61,10 +61,20 @@ impl Store {
     }
 
     async fn read_asked(&mut self, keys: &[&Key]) -> Result<Current, Error> {
-        let at_once = if keys.len() > AT_ONCE { None } else { Some(self.read_at_once(keys).await) };
+        let questions = self.questions(keys);
+        if questions.is_empty() {
+            return Ok(Current::default());
+        }
+        let statements = questions.iter().map(|question| self.asking(question));
+        let at_once = match one_packet(statements) {
+            Some(packet) => Some(self.read_at_once(&questions, packet).await),
+            None => None,
+        };
         let mut current = match at_once {
             // As for a plan: whatever a server has against the packet, it may take the same one by one.
-            None | Some(Err(Error::Database(sqlx::Error::Database(_)))) => self.read_prepared(keys).await?,
+            None | Some(Err(Error::Database(sqlx::Error::Database(_)))) => {
+                self.read_prepared(&questions).await?
+            }
             Some(result) => result?,
         };
         let admins = self.under(Table::Admin, keys);
@@ -81,13 +91,11 @@ impl Store {
     }
 
     /// Every question in one packet; its answers come in the same order.
-    async fn read_at_once(&mut self, keys: &[&Key]) -> Result<Current, Error> {
+    async fn read_at_once(&mut self, questions: &[Question<'_>], packet: String) -> Result<Current, Error> {
         let mut current = Current::default();
-        let questions = self.questions(keys);
-        let packet: Vec<String> = questions.iter().map(|(_, statement)| statement.with_literals()).collect();
-        let mut tables = questions.iter().map(|(table, _)| *table);
+        let mut tables = questions.iter().map(|question| question.table);
         let mut table = tables.next().flatten();
-        let mut found = sqlx::raw_sql(AssertSqlSafe(packet.join(";"))).fetch_many(&mut self.connection);
+        let mut found = sqlx::raw_sql(AssertSqlSafe(packet)).fetch_many(&mut self.connection);
         while let Some(answer) = found.try_next().await? {
             match answer {
                 Either::Left(_) => table = tables.next().flatten(),
@@ -105,32 +113,36 @@ impl Store {
         }
     }
 
-    async fn read_prepared(&mut self, keys: &[&Key]) -> Result<Current, Error> {
+    async fn read_prepared(&mut self, questions: &[Question<'_>]) -> Result<Current, Error> {
         let mut current = Current::default();
-        for (table, statement) in self.questions(keys) {
-            let mut found = statement.prepared().fetch(&mut self.connection);
-            while let Some(row) = found.try_next().await? {
-                take(table, &row, &mut current)?;
+        for Question { table, keys } in questions {
+            for (chunk, size) in padded(keys) {
+                let statement = asking(self.select(*table, size), chunk, size);
+                let mut found = statement.prepared().fetch(&mut self.connection);
+                while let Some(row) = found.try_next().await? {
+                    take(*table, &row, &mut current)?;
+                }
             }
         }
         Ok(current)
     }
 
     fn questions<'q>(&self, keys: &[&'q Key]) -> Vec<Question<'q>> {
-        let mut questions = Vec::new();
-        for table in Table::ALL {
-            questions.extend(
-                padded(&self.under(table, keys))
-                    .map(|(chunk, size)| (Some(table), asking(self.select(table, size), chunk, size))),
-            );
-        }
-        let keys: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-        questions
-            .extend(padded(&keys).map(|(chunk, size)| (None, asking(self.select_owners(size), chunk, size))));
-        questions
+        let of_table = |table| Question { table: Some(table), keys: self.under(table, keys) };
+        let owners = Question { table: None, keys: keys.iter().map(|key| key.as_str()).collect() };
+        let questions = Table::ALL.into_iter().map(of_table).chain([owners]);
+        questions.filter(|question| !question.keys.is_empty()).collect()
     }
 
-    pub(super) fn select(&self, table: Table, size: usize) -> String {
+    fn asking<'q>(&self, Question { table, keys }: &Question<'q>) -> Statement<'q> {
+        asking(self.select(*table, keys.len()), keys, keys.len())
+    }
+
+    fn select(&self, table: Option<Table>, size: usize) -> String {
+        table.map_or_else(|| self.select_owners(size), |table| self.select_rows(table, size))
+    }
+
+    pub(super) fn select_rows(&self, table: Table, size: usize) -> String {
         let (keys, name) = (placeholders(size), self.names.table(table));
         let optional = |column: &str, otherwise: &str| {
             if self.columns.has(table.as_str(), column) { column.to_owned() } else { otherwise.to_owned() }

@@ -1,10 +1,9 @@
 //! Statements and their values, which go to the server in one of two ways.
 //!
 //! Many rows go as prepared statements in pieces of fixed sizes, so that few texts serve any number of rows: every new text
-//! costs a prepare, and a text that falls out of the driver's cache of 100 costs a close and a prepare. A few rows go as
-//! one packet of several statements that hold their values ([`Statement::with_literals`]): one round trip in place of many.
-
-use std::fmt::Write as _;
+//! costs a prepare, and a text that falls out of the driver's cache of 100 costs a close and a prepare. A few rows, and the keys of
+//! a question, go as one packet of several statements that hold their values ([`Statement::with_literals`]): one round trip in
+//! place of many, and of a question no prepare and no padding, for each of which a server takes as long as for the answer.
 
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::{MySql, MySqlArguments};
@@ -76,7 +75,7 @@ impl<'q> Statement<'q> {
     }
 
     /// How long [`Statement::with_literals`] gets, bytes, or somewhat less than that.
-    pub(super) fn weight(&self) -> usize {
+    fn weight(&self) -> usize {
         let bytes = |value: &Value<'_>| match value {
             Value::Text(text) => 2 * text.len() + "_utf8mb4 x''".len(),
             Value::Number(_) => "0".len(),
@@ -85,7 +84,7 @@ impl<'q> Statement<'q> {
     }
 
     /// The text with its values in it. A text is written in hexadecimal: whatever it holds, it stays a value.
-    pub(super) fn with_literals(&self) -> String {
+    fn with_literals(&self) -> String {
         let mut sql = String::with_capacity(self.weight());
         let mut values = self.values.iter();
         for part in self.text.split_inclusive('?') {
@@ -103,17 +102,37 @@ impl<'q> Statement<'q> {
 
 impl Value<'_> {
     fn write_literal(&self, sql: &mut String) {
-        // Writing to a String can't fail.
-        let _ = match self {
+        match self {
             Self::Text(text) => {
+                let digit = |value: u8| char::from(HEXADECIMAL[usize::from(value)]);
                 sql.push_str("_utf8mb4 x'");
-                text.bytes()
-                    .try_for_each(|byte| write!(sql, "{byte:02x}"))
-                    .and_then(|()| sql.write_char('\''))
+                sql.extend(text.bytes().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
+                sql.push('\'');
             }
-            Self::Number(number) => write!(sql, "{number}"),
-        };
+            Self::Number(number) => sql.push_str(&number.to_string()),
+        }
     }
+}
+
+const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+
+/// At most so much goes as one packet, bytes: some hundreds of rows, or the questions for a few thousand keys. It is well below the
+/// smallest `max_allowed_packet` that was ever a default (1 MiB), and for more rows prepared statements are the faster way.
+const PACKET_BYTES: usize = 512 << 10;
+
+/// Several statements as one text with their values in it, if it is not too long.
+pub(super) fn one_packet<'q>(statements: impl Iterator<Item = Statement<'q>>) -> Option<String> {
+    let mut packet = String::new();
+    for statement in statements {
+        if packet.len() + statement.weight() > PACKET_BYTES {
+            return None;
+        }
+        if !packet.is_empty() {
+            packet.push(';');
+        }
+        packet.push_str(&statement.with_literals());
+    }
+    Some(packet)
 }
 
 /// Sizes in which keys are asked for and rows are written, largest first.

@@ -33,7 +33,7 @@ impl Store {
     async fn locked(&mut self, table: Table, updates: &[&Update]) -> Result<Current, Error> {
         let keys: Vec<&str> = updates.iter().map(|update| update.row.key()).collect();
         let questions: Vec<_> = padded(&keys)
-            .map(|(chunk, size)| asking(format!("{} FOR UPDATE", self.select(table, size)), chunk, size))
+            .map(|(chunk, size)| asking(format!("{} FOR UPDATE", self.select_rows(table, size)), chunk, size))
             .collect();
         let mut there = Current::default();
         for question in questions {

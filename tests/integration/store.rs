@@ -123,6 +123,22 @@ async fn an_empty_database_gets_tables_and_reads_back_what_was_written() {
     assert_eq!(store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap(), Current::default());
 }
 
+/// Questions about them don't fit into one packet.
+#[tokio::test]
+async fn many_of_the_longest_addresses_are_read_as_well() {
+    let mariadb = MariaDb::shared();
+    let mut store = Store::open(&mariadb.database("longest").await, SERVER).await.unwrap();
+    let domain = format!("{0}.{0}.{0}", "d".repeat(62));
+    let rows: Vec<Row> = (0..1001)
+        .map(|number| alias(&format!("{number:0>64}@{domain}"), "somebody@elsewhere.example.org".into()))
+        .collect();
+    store.apply(&writing(rows.clone())).await.unwrap();
+    let mut keys: Vec<Key> = rows.iter().map(|row| key(row.key())).collect();
+    keys.push(key("nobody@alpha.example.org"));
+    assert_eq!(store.read(&keys.iter().collect::<Vec<_>>()).await.unwrap(), in_current(&rows));
+    assert_eq!(store.read(&[]).await.unwrap(), Current::default());
+}
+
 pub fn named(number: usize, name: &str) -> Row {
     let Row::Mailbox(row) = mailbox(number) else { unreachable!() };
     Row::Mailbox(MailboxRow { name: name.into(), ..row })
