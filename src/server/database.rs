@@ -1,7 +1,7 @@
 //! Which database a `MailServer` uses, as the set loop and the workloads need to know it. Pure.
 
 use crate::api::SecretKeyReference;
-use crate::api::mail_server::MailServerSpec;
+use crate::index::rows::ServerRow;
 use crate::object::ObjectName;
 use crate::postfix::DatabaseEndpoint;
 use crate::server::build::names;
@@ -49,12 +49,12 @@ impl Endpoint {
 
 /// The database of a `MailServer`; `None`: it looks accounts up in files.
 #[must_use]
-pub fn endpoint(server: &ObjectName, spec: &MailServerSpec) -> Option<Endpoint> {
+pub fn endpoint(server: &ObjectName, row: &ServerRow) -> Option<Endpoint> {
     let ObjectName { namespace, name } = server;
-    if spec.lookup_tables.unwrap_or_default().are_files() {
+    if row.files {
         return None;
     }
-    Some(match spec.database.as_ref().and_then(|database| database.external.as_ref()) {
+    Some(match &row.external {
         Some(external) => Endpoint {
             host: external.host.clone(),
             port: external.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(DEFAULT_PORT),

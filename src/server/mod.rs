@@ -45,6 +45,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{FIELD_MANAGER, MailServer, MailServerStatus, Reason};
+use crate::index::rows::ServerRow;
 use crate::index::stored_as::refused_switch;
 use crate::object::ObjectName;
 use crate::postfix;
@@ -368,7 +369,7 @@ async fn observe(
             None => return Ok(None),
         },
     };
-    let endpoint = database::endpoint(&name, &server.spec);
+    let endpoint = database::endpoint(&name, &ServerRow::from(server));
     let uses_database = endpoint.is_some();
     let database = if endpoint.is_some_and(|endpoint| endpoint.embedded) {
         Some(apply::pods(&context.client, &name, Component::MariaDb).await?)

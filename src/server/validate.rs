@@ -146,7 +146,8 @@ pub fn validate(server: &MailServer, images: &Images) -> Result<ValidatedServer,
         return Err(Invalid::Name(name.name.to_string()));
     }
     let owner = server.controller_owner_ref(&()).ok_or(Invalid::Uid)?;
-    let endpoint = endpoint(&name, &server.spec);
+    let row = ServerRow::from(server);
+    let endpoint = endpoint(&name, &row);
     let embedded = endpoint.as_ref().is_some_and(|endpoint| endpoint.embedded);
     let database = embedded.then(|| {
         let written = server.spec.database.as_ref().and_then(|database| database.embedded.clone());
@@ -156,7 +157,7 @@ pub fn validate(server: &MailServer, images: &Images) -> Result<ValidatedServer,
         pods: server.spec.pods.clone().unwrap_or_default(),
         postfix: postfix_workload(server.spec.postfix.clone().unwrap_or_default(), images),
         mail_store: mail_store(server.spec.mail_store.clone().unwrap_or_default()),
-        tables: ServerRow::from(server).database,
+        tables: row.database,
         name,
         owner,
         endpoint,

@@ -12,7 +12,7 @@ use super::brake::Recent;
 use super::files;
 use super::pace::Pace;
 use super::pass::{PassError, Passes};
-use crate::api::{MailServer, Reason};
+use crate::api::Reason;
 use crate::client::{self, bounded};
 use crate::object::ObjectName;
 use crate::report::{Counts, Finding, ServerReport};
@@ -123,12 +123,10 @@ fn store_finding(error: &store::Error) -> Finding {
 
 /// Opens the database that the `MailServer` names now; also gives the hash of that part of its spec.
 async fn connect(context: &Context, server: &ObjectName) -> Result<(Store, u64), Finding> {
-    let database = context.index.read().server(server).map(|row| row.database).unwrap_or_default();
-    let api = Api::<MailServer>::namespaced(context.client.clone(), &server.namespace);
-    let object = bounded(api.get(&server.name)).await;
-    let spec = object.map_err(|error| unreadable("the MailServer", &error))?.spec;
-    let Some(endpoint) = endpoint(server, &spec) else {
-        return Err(Finding::bad(Reason::Pending, "the MailServer looks accounts up in files now"));
+    let row = context.index.read().server(server).cloned();
+    let named = row.and_then(|row| Some((endpoint(server, &row)?, row.database)));
+    let Some((endpoint, database)) = named else {
+        return Err(Finding::bad(Reason::Pending, "the MailServer names no database any more"));
     };
     let access = access(&context.client, server, endpoint).await?;
     let store =

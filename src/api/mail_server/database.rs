@@ -43,7 +43,7 @@ pub struct EmbeddedDatabase {
 }
 
 /// A database server that is there already, with two accounts: one that writes, one that may only read.
-#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalDatabase {
     /// Host name or IPv4 address, reachable from the operator and from the Postfix pod.

@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use kube::ResourceExt;
 
 use crate::api::mail_server::{
-    DEFAULT_MINIMUM_UID, DEFAULT_OWNER, Drift, ExistingRows, MailboxFormat, MailboxLayout, MassDeletion,
+    DEFAULT_MINIMUM_UID, DEFAULT_OWNER, Drift, ExistingRows, ExternalDatabase, MailboxFormat, MailboxLayout,
+    MassDeletion,
 };
 use crate::api::{MailServer, PasswordScheme, RecipientDelimiter};
 use crate::index::namespaces::Allowed;
@@ -36,6 +37,8 @@ pub struct ServerRow {
     pub files: bool,
     /// Where the extension of an address begins.
     pub recipient_delimiter: RecipientDelimiter,
+    /// The database server that it names; `None`: one of its own, where it has a database.
+    pub external: Option<Box<ExternalDatabase>>,
     /// Hash of the part of the spec that says where the tables are: when it changes, the set loop begins anew.
     pub database: u64,
     /// Hash of the place of the tables in an external database, which other servers may name too; `None`: they are its own.
@@ -72,6 +75,7 @@ impl From<&MailServer> for ServerRow {
             max_percent: max_percent.and_then(|percent| u32::try_from(percent).ok()).unwrap_or(30),
             minimum: minimum.and_then(|rows| u32::try_from(rows).ok()).unwrap_or(10),
             files,
+            external: external.cloned().map(Box::new),
             recipient_delimiter: (&server.spec).into(),
             database: hash_of(&(files, serde_json::to_string(&server.spec.database).unwrap_or_default())),
             shared_tables: external
