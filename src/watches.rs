@@ -108,9 +108,11 @@ impl SharedIndex {
 pub async fn run(client: Client, namespace: Option<String>, index: SharedIndex) {
     let scope = Scope { client, namespace };
     tokio::select! {
+        // The longest list is asked for first, then the one that others wait for.
+        biased;
+        () = follow(scope.objects::<Guarded<Mailbox>>(), Accounts(Kind::Mailbox), index.clone()) => {}
         () = follow(scope.objects::<Guarded<MailServer>>(), Servers, index.clone()) => {}
         () = follow(scope.objects::<Guarded<MailDomain>>(), Accounts(Kind::Domain), index.clone()) => {}
-        () = follow(scope.objects::<Guarded<Mailbox>>(), Accounts(Kind::Mailbox), index.clone()) => {}
         () = follow(scope.objects::<Guarded<MailAlias>>(), Accounts(Kind::Alias), index.clone()) => {}
         () = follow(scope.objects::<Guarded<MailAdmin>>(), Accounts(Kind::Admin), index.clone()) => {}
         () = follow(scope.secrets(), Secrets, index.clone()) => {}

@@ -3,6 +3,8 @@
 //! It works for JSON text that is a list as the Kubernetes API has them: an object whose member `items` is an array of objects.
 //! What is no JSON is for the parser of the parts to find.
 
+use memchr::memchr2;
+
 /// What has been read, and where in the text that is.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
@@ -68,17 +70,16 @@ impl Splitter {
 
     /// How many bytes come before the next that opens, closes or escapes anything.
     fn insignificant(&self, text: &[u8]) -> usize {
-        let is_significant = |byte: &u8| match byte {
-            b'"' => true,
-            b'\\' => self.in_string,
-            b'{' | b'}' | b'[' | b']' => !self.in_string,
-            _ => false,
-        };
         // Of the list itself every byte counts: it may be a name's.
         if self.depth < BETWEEN || self.is_escaped {
             return 0;
         }
-        text.iter().position(is_significant).unwrap_or(text.len())
+        let next = if self.in_string {
+            memchr2(b'"', b'\\', text)
+        } else {
+            text.iter().position(|byte| b"\"{}[]".contains(byte))
+        };
+        next.unwrap_or(text.len())
     }
 
     fn keep(&mut self, place: Place, text: &[u8]) {
