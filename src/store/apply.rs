@@ -166,7 +166,7 @@ impl<'q> Admins<'q> {
 }
 
 /// The whole transaction as one text, if it is a small one.
-fn one_transaction<'q>(statements: impl Iterator<Item = Statement<'q>>) -> Option<String> {
+fn one_transaction<'q>(statements: impl Iterator<Item = Statement<'q>> + Clone) -> Option<String> {
     let [begin, end] = ["START TRANSACTION", "COMMIT"].map(|sql| Statement::new(sql.to_owned()));
     one_packet([begin].into_iter().chain(statements).chain([end]))
 }

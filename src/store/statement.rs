@@ -121,22 +121,18 @@ const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
 const PACKET_BYTES: usize = 512 << 10;
 
 /// Several statements as one text with their values in it, if it is not too long.
-pub(super) fn one_packet<'q>(statements: impl Iterator<Item = Statement<'q>>) -> Option<String> {
-    let mut packet = String::new();
-    for statement in statements {
-        if packet.len() + statement.weight() > PACKET_BYTES {
-            return None;
-        }
-        if !packet.is_empty() {
-            packet.push(';');
-        }
-        packet.push_str(&statement.with_literals());
-    }
-    Some(packet)
+pub(super) fn one_packet<'q>(statements: impl Iterator<Item = Statement<'q>> + Clone) -> Option<String> {
+    let mut bytes = 0;
+    let fits = statements.clone().all(|statement| {
+        bytes += statement.weight();
+        bytes <= PACKET_BYTES
+    });
+    fits.then(|| statements.map(|statement| statement.with_literals()).collect::<Vec<_>>().join(";"))
 }
 
-/// Sizes in which keys are asked for and rows are written, largest first.
-const SIZES: [usize; 4] = [1000, 100, 10, 1];
+/// Sizes in which keys are asked for and rows are written, largest first. In a statement of a thousand rows each is not written
+/// quicker than in one of a few hundred, and it takes a server milliseconds to prepare.
+const SIZES: [usize; 6] = [300, 100, 30, 10, 3, 1];
 
 /// Upper bound on the text of the rows of one statement, bytes: well below the smallest `max_allowed_packet` in use (16 MiB).
 const MAX_STATEMENT_BYTES: usize = 4 << 20;
@@ -214,7 +210,7 @@ mod tests {
             padded(&vec![0; count]).map(|(chunk, size)| (chunk.len(), size)).collect::<Vec<_>>()
         };
         assert_eq!(sizes(1), [(1, 1)]);
-        assert_eq!(sizes(11), [(11, 100)]);
-        assert_eq!(sizes(1001), [(1000, 1000), (1, 1)]);
+        assert_eq!(sizes(11), [(11, 30)]);
+        assert_eq!(sizes(601), [(300, 300), (300, 300), (1, 1)]);
     }
 }

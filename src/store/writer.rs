@@ -45,10 +45,12 @@ impl<'a> Writer<'a> {
     }
 
     /// What brings a plan into the database, in the order in which it has to go there; made one by one.
-    pub(super) fn statements(self, plan: &'a Plan) -> impl Iterator<Item = Statement<'a>> + use<'a> {
+    pub(super) fn statements(self, plan: &'a Plan) -> impl Iterator<Item = Statement<'a>> + Clone + use<'a> {
         let written = Table::ALL.into_iter().flat_map(move |table| {
             let is_of_table = |row: &&Row| row.table() == table;
-            let new: Vec<&Row> = plan.inserts.iter().filter(is_of_table).collect();
+            let mut new: Vec<&Row> = plan.inserts.iter().filter(is_of_table).collect();
+            // A server is quicker with rows in the order of their key.
+            new.sort_unstable_by_key(|row| row.key());
             let changed: Vec<&Row> =
                 plan.updates.iter().map(|update| &update.row).filter(is_of_table).collect();
             let new = self.write(table, Writing::New, &new);
@@ -90,7 +92,7 @@ impl<'a> Writer<'a> {
     /// Deletes rows that the server still owns when the statement gets there: another one with the same tables may have taken
     /// them over since they were read. Their keys may be in mixed case, in any collation; those of `vmail_owner` are ours.
     /// The order is opposite to that in which they are written.
-    pub(super) fn delete(self, ids: &'a [RowId]) -> impl Iterator<Item = Statement<'a>> + use<'a> {
+    pub(super) fn delete(self, ids: &'a [RowId]) -> impl Iterator<Item = Statement<'a>> + Clone + use<'a> {
         Table::ALL.into_iter().rev().flat_map(move |table| {
             let keys: Vec<&str> = ids.iter().filter(|id| id.0 == table).map(|id| id.1.as_str()).collect();
             let (key, name, owner) = (key_column(table), self.names.table(table), self.names.owner());
@@ -110,13 +112,15 @@ impl<'a> Writer<'a> {
     /// Records owners.
     pub(super) fn own<'q>(self, owners: &'q [OwnerRow]) -> Vec<Statement<'q>> {
         let updating = self.updating(self.owners, OWNER_COLUMNS.into_iter().skip(2));
-        let statement = |piece: &'q [OwnerRow]| {
+        let mut owners: Vec<&OwnerRow> = owners.iter().collect();
+        owners.sort_unstable_by_key(|owner| (&owner.key, owner.table));
+        let statement = |piece: &[&'q OwnerRow]| {
             let rows = vec!["(?,?,?,?,?,?,?,?,?,?)"; piece.len()].join(",");
             let columns = OWNER_COLUMNS.join(",");
             let sql = format!("INSERT INTO {} ({columns}) VALUES {rows}{updating}", self.names.owner());
-            piece.iter().fold(Statement::new(sql), bind_owner)
+            piece.iter().fold(Statement::new(sql), |statement, owner| bind_owner(statement, owner))
         };
-        pieces(owners, |owner| owner.goto.len() + 1024).into_iter().map(statement).collect()
+        pieces(&owners, |owner| owner.goto.len() + 1024).into_iter().map(statement).collect()
     }
 
     /// Forgets rows that the server owns, after [`Writer::delete`] has looked for them.
