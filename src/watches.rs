@@ -108,7 +108,7 @@ impl SharedIndex {
 pub async fn run(client: Client, namespace: Option<String>, index: SharedIndex) {
     let scope = Scope { client, namespace };
     tokio::select! {
-        // The longest list is asked for first, then the one that others wait for.
+        // The longest list is asked for first, then the one that others wait for; later on the order doesn't matter.
         biased;
         () = follow(scope.objects::<Guarded<Mailbox>>(), Accounts(Kind::Mailbox), index.clone()) => {}
         () = follow(scope.objects::<Guarded<MailServer>>(), Servers, index.clone()) => {}

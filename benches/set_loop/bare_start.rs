@@ -17,7 +17,7 @@ use vmail_operator::leadership::Leadership;
 use crate::mariadb::MariaDb;
 use crate::starts::select;
 
-/// Seconds until everything is there: a Lease, every kind that is watched, the `MailServer` with its Secret, all rows.
+/// Seconds until everything is there: a Lease, every kind that is watched, a Secret, all rows.
 pub async fn measure(namespace: &str, mariadb: &MariaDb) -> f64 {
     let config = Config::infer().await.unwrap();
     let started = Instant::now();
@@ -38,7 +38,6 @@ pub async fn measure(namespace: &str, mariadb: &MariaDb) -> f64 {
         leadership
     };
     let rows = async {
-        Api::<MailServer>::namespaced(client.clone(), namespace).get("myhost").await.unwrap();
         Api::<Secret>::namespaced(client.clone(), namespace).get("writer").await.unwrap();
         select(&mut mariadb.root(Some("bench")).await).await;
     };

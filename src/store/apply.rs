@@ -65,11 +65,12 @@ impl Store {
 
     async fn insert_if_new(&mut self, plan: &Plan) -> Result<bool, Error> {
         let (connection, writer) = self.writer(Writing::New);
-        if let Some(packet) = one_transaction(writer.statements(plan)) {
+        let statements = writer.statements(plan);
+        if let Some(packet) = one_transaction(&statements) {
             return at_once(connection, packet).await;
         }
         let mut transaction = connection.begin().await?;
-        for statement in writer.statements(plan) {
+        for statement in statements {
             match statement.prepared().execute(&mut *transaction).await {
                 Ok(_) => {}
                 Err(sqlx::Error::Database(_)) => {
@@ -104,7 +105,7 @@ impl Store {
         // What is there is read before it is written: rows that change, and the domains of an admin. That is no packet.
         if plan.updates.is_empty()
             && admins.is_empty()
-            && let Some(packet) = one_transaction(writer.statements(plan))
+            && let Some(packet) = one_transaction(&writer.statements(plan))
             && at_once(connection, packet).await?
         {
             return Ok(());
@@ -166,9 +167,8 @@ impl<'q> Admins<'q> {
 }
 
 /// The whole transaction as one text, if it is a small one.
-fn one_transaction<'q>(statements: impl Iterator<Item = Statement<'q>> + Clone) -> Option<String> {
-    let [begin, end] = ["START TRANSACTION", "COMMIT"].map(|sql| Statement::new(sql.to_owned()));
-    one_packet([begin].into_iter().chain(statements).chain([end]))
+fn one_transaction(statements: &[Statement<'_>]) -> Option<String> {
+    one_packet(statements).map(|text| format!("START TRANSACTION;{text};COMMIT"))
 }
 
 /// Gives whether the server took it. It stops at the statement that it refuses, long before the COMMIT; the same statement by

@@ -2,7 +2,7 @@
 //!
 //! One connection does everything and holds `GET_LOCK`: losing it loses the lock and rolls back what was under way, so
 //! two operators can never write at once. Many rows go in statements whose texts are few and of fixed sizes, so each is
-//! prepared once; what is there is read in one packet, and a few rows are written in another.
+//! prepared once; usually what is there is read in one packet, and a few rows are written in another.
 //! What should be in the tables is none of this room's business.
 
 mod apply;
@@ -137,6 +137,8 @@ impl Access {
             .password(&self.password)
             // The driver's own choice is UTC; PostfixAdmin's times are the server's.
             .timezone(None::<String>)
+            // A server's tables are written, asked and cleared with some 130 texts.
+            .statement_cache_capacity(256)
             // Statements carry password hashes as parameters only, but slow ones are no news for an administrator either.
             .disable_statement_logging();
         match &self.tls {

@@ -35,6 +35,10 @@ impl Owned {
     }
 }
 
+/// Keys in one question. `MariaDB` makes a table of a list of a thousand or more (`in_predicate_conversion_threshold`), by which it
+/// may choose to look at every row.
+const LONGEST_LIST: usize = 500;
+
 /// A question: the rows of a table, or with `None` their owners, under some keys.
 struct Question<'q> {
     table: Option<Table>,
@@ -65,17 +69,14 @@ impl Store {
         if questions.is_empty() {
             return Ok(Current::default());
         }
-        let statements = questions.iter().map(|question| self.asking(question));
-        let at_once = match one_packet(statements) {
-            Some(packet) => Some(self.read_at_once(&questions, packet).await),
+        let statements: Vec<_> = questions.iter().map(|question| self.asking(question)).collect();
+        let found = match one_packet(&statements) {
+            Some(packet) => self.read_at_once(&questions, packet).await?,
             None => None,
         };
-        let mut current = match at_once {
-            // As for a plan: whatever a server has against the packet, it may take the same one by one.
-            None | Some(Err(Error::Database(sqlx::Error::Database(_)))) => {
-                self.read_prepared(&questions).await?
-            }
-            Some(result) => result?,
+        let mut current = match found {
+            Some(current) => current,
+            None => self.read_prepared(&questions).await?,
         };
         let admins = self.under(Table::Admin, keys);
         grants::read(&mut self.connection, &self.names, &self.columns, &admins, &mut current.rows).await?;
@@ -90,8 +91,28 @@ impl Store {
         keys.iter().filter(|key| key.tables().contains(&table)).map(|key| key.as_str()).collect()
     }
 
-    /// Every question in one packet; its answers come in the same order.
-    async fn read_at_once(&mut self, questions: &[Question<'_>], packet: String) -> Result<Current, Error> {
+    /// Every question in one packet. As for a plan: whatever a server has against the packet, it may take the same one by one; it
+    /// is `None` then.
+    async fn read_at_once(
+        &mut self,
+        questions: &[Question<'_>],
+        packet: String,
+    ) -> Result<Option<Current>, Error> {
+        match self.answers(questions, packet).await {
+            Err(Error::Database(sqlx::Error::Database(error))) => {
+                tracing::debug!(
+                    code = error.code().as_deref(),
+                    %error,
+                    "refused as one packet, asking one by one"
+                );
+                Ok(None)
+            }
+            answers => answers.map(Some),
+        }
+    }
+
+    /// The answers to a packet of questions, which come in the same order.
+    async fn answers(&mut self, questions: &[Question<'_>], packet: String) -> Result<Current, Error> {
         let mut current = Current::default();
         let mut tables = questions.iter().map(|question| question.table);
         let mut table = tables.next().flatten();
@@ -128,10 +149,13 @@ impl Store {
     }
 
     fn questions<'q>(&self, keys: &[&'q Key]) -> Vec<Question<'q>> {
-        let of_table = |table| Question { table: Some(table), keys: self.under(table, keys) };
-        let owners = Question { table: None, keys: keys.iter().map(|key| key.as_str()).collect() };
-        let questions = Table::ALL.into_iter().map(of_table).chain([owners]);
-        questions.filter(|question| !question.keys.is_empty()).collect()
+        let owners = (None, keys.iter().map(|key| key.as_str()).collect());
+        let all = Table::ALL.into_iter().map(|table| (Some(table), self.under(table, keys))).chain([owners]);
+        let cut = |(table, keys): (Option<Table>, Vec<&'q str>)| {
+            let cut: Vec<Vec<&str>> = keys.chunks(LONGEST_LIST).map(<[&str]>::to_vec).collect();
+            cut.into_iter().map(move |keys| Question { table, keys })
+        };
+        all.flat_map(cut).collect()
     }
 
     fn asking<'q>(&self, Question { table, keys }: &Question<'q>) -> Statement<'q> {

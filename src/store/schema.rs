@@ -134,7 +134,7 @@ async fn ensure_own(connection: &mut MySqlConnection, names: &Names, there: &Col
     let mut made = false;
     for (table, columns) in own_tables() {
         if !there.tables().contains(table) {
-            execute(connection, making(names, table, columns)).await?;
+            make(connection, names, table, columns).await?;
             made = true;
         }
     }
@@ -151,28 +151,30 @@ async fn make_alias_domain_table(
         .into_iter()
         .find(|(name, _)| *name == Table::AliasDomain.as_str() && !there.tables().contains(name));
     if let Some((name, columns)) = &missing {
-        execute(connection, making(names, name, columns)).await?;
+        make(connection, names, name, columns).await?;
     }
     Ok(missing.is_some())
 }
 
 async fn make_postfixadmin_tables(connection: &mut MySqlConnection, names: &Names) -> Result<(), Error> {
-    let table = |(name, columns): (&str, String)| {
+    for (name, columns) in postfixadmin_tables() {
         // The one reference from one table to another.
         let columns =
             columns.replace("REFERENCES vacation ", &format!("REFERENCES {} ", names.of("vacation")));
-        making(names, name, &columns)
-    };
-    let version = format!(
-        "INSERT IGNORE INTO {} (name, value) VALUES ('version', '{POSTFIXADMIN_VERSION}')",
-        names.of("config")
-    );
-    let statements: Vec<String> = postfixadmin_tables().map(table).into_iter().chain([version]).collect();
-    execute(connection, statements.join(";")).await
+        make(connection, names, name, &columns).await?;
+    }
+    let version = format!("INSERT IGNORE INTO {} (name, value) VALUES ('version', ?)", names.of("config"));
+    sqlx::query(sqlx::AssertSqlSafe(version)).bind(POSTFIXADMIN_VERSION).execute(connection).await?;
+    Ok(())
 }
 
-fn making(names: &Names, table: &str, columns: &str) -> String {
-    format!("CREATE TABLE IF NOT EXISTS {} ({columns}) {CHARSET}", names.of(table))
+async fn make(
+    connection: &mut MySqlConnection,
+    names: &Names,
+    table: &str,
+    columns: &str,
+) -> Result<(), Error> {
+    execute(connection, format!("CREATE TABLE IF NOT EXISTS {} ({columns}) {CHARSET}", names.of(table))).await
 }
 
 /// Lets `reader` read what Postfix needs.
@@ -189,7 +191,7 @@ pub(super) async fn grant(
     Ok(())
 }
 
-/// Runs statements that can't be prepared or are run once.
+/// Runs a statement that can't be prepared or is run once.
 async fn execute(connection: &mut MySqlConnection, sql: String) -> Result<(), Error> {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await?;
     Ok(())

@@ -2,8 +2,8 @@
 //!
 //! Many rows go as prepared statements in pieces of fixed sizes, so that few texts serve any number of rows: every new text
 //! costs a prepare, and a text that falls out of the driver's cache of 100 costs a close and a prepare. A few rows, and the keys of
-//! a question, go as one packet of several statements that hold their values ([`Statement::with_literals`]): one round trip in
-//! place of many, and of a question no prepare and no padding, for each of which a server takes as long as for the answer.
+//! a question, go as one packet of several statements that hold their values ([`one_packet`]): one round trip in place of many. A
+//! question is spared the prepare and the padding as well, each of which takes a server as long as the answer.
 
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::{MySql, MySqlArguments};
@@ -116,26 +116,20 @@ impl Value<'_> {
 
 const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
 
-/// At most so much goes as one packet, bytes: some hundreds of rows, or the questions for a few thousand keys. It is well below the
-/// smallest `max_allowed_packet` that was ever a default (1 MiB), and for more rows prepared statements are the faster way.
-const PACKET_BYTES: usize = 512 << 10;
+/// Upper bound on the text of one packet, and on that of the rows of one prepared statement, bytes: well below the smallest
+/// `max_allowed_packet` that was ever a default (1 MiB). It is some hundreds of rows, for more of which prepared statements are the
+/// faster way, or the questions for a few thousand keys.
+const MAX_BYTES: usize = 512 << 10;
 
 /// Several statements as one text with their values in it, if it is not too long.
-pub(super) fn one_packet<'q>(statements: impl Iterator<Item = Statement<'q>> + Clone) -> Option<String> {
-    let mut bytes = 0;
-    let fits = statements.clone().all(|statement| {
-        bytes += statement.weight();
-        bytes <= PACKET_BYTES
-    });
-    fits.then(|| statements.map(|statement| statement.with_literals()).collect::<Vec<_>>().join(";"))
+pub(super) fn one_packet(statements: &[Statement<'_>]) -> Option<String> {
+    let fits = statements.iter().map(Statement::weight).sum::<usize>() <= MAX_BYTES;
+    fits.then(|| statements.iter().map(Statement::with_literals).collect::<Vec<_>>().join(";"))
 }
 
-/// Sizes in which keys are asked for and rows are written, largest first. In a statement of a thousand rows each is not written
-/// quicker than in one of a few hundred, and it takes a server milliseconds to prepare.
+/// Sizes in which keys are asked for and rows are written, largest first. A statement of a thousand rows writes none of them
+/// quicker than one of a few hundred, and takes a server milliseconds to prepare.
 const SIZES: [usize; 6] = [300, 100, 30, 10, 3, 1];
-
-/// Upper bound on the text of the rows of one statement, bytes: well below the smallest `max_allowed_packet` in use (16 MiB).
-const MAX_STATEMENT_BYTES: usize = 4 << 20;
 
 /// Cuts rows into slices of the fixed sizes, none with more text than a packet holds (a single row may have).
 pub(super) fn pieces<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
@@ -145,7 +139,7 @@ pub(super) fn pieces<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
         let mut sum = 0;
         let fitting = rest.iter().take_while(|row| {
             sum += bytes(row);
-            sum <= MAX_STATEMENT_BYTES
+            sum <= MAX_BYTES
         });
         let fitting = fitting.count().max(1);
         let size = SIZES.into_iter().find(|size| *size <= fitting).unwrap_or(1);
@@ -195,13 +189,9 @@ mod tests {
 
     #[test]
     fn a_statement_stays_below_the_packet_limit() {
-        let rows = vec![MAX_STATEMENT_BYTES / 50; 120];
-        assert!(
-            pieces(&rows, |bytes| *bytes)
-                .iter()
-                .all(|piece| piece.iter().sum::<usize>() <= MAX_STATEMENT_BYTES)
-        );
-        assert_eq!(pieces(&[MAX_STATEMENT_BYTES * 2], |bytes| *bytes).len(), 1);
+        let rows = vec![MAX_BYTES / 50; 120];
+        assert!(pieces(&rows, |bytes| *bytes).iter().all(|piece| piece.iter().sum::<usize>() <= MAX_BYTES));
+        assert_eq!(pieces(&[MAX_BYTES * 2], |bytes| *bytes).len(), 1);
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// What brings a plan into the database, in the order in which it has to go there; made one by one.
-    pub(super) fn statements(self, plan: &'a Plan) -> impl Iterator<Item = Statement<'a>> + Clone + use<'a> {
+    /// What brings a plan into the database, in the order in which it has to go there.
+    pub(super) fn statements(self, plan: &'a Plan) -> Vec<Statement<'a>> {
         let written = Table::ALL.into_iter().flat_map(move |table| {
             let is_of_table = |row: &&Row| row.table() == table;
             let mut new: Vec<&Row> = plan.inserts.iter().filter(is_of_table).collect();
@@ -61,6 +61,7 @@ impl<'a> Writer<'a> {
             .chain(self.delete(&plan.deletes))
             .chain(self.disown(&plan.disowned))
             .chain(self.log(&plan.log))
+            .collect()
     }
 
     /// Writes rows of one table.
@@ -92,7 +93,7 @@ impl<'a> Writer<'a> {
     /// Deletes rows that the server still owns when the statement gets there: another one with the same tables may have taken
     /// them over since they were read. Their keys may be in mixed case, in any collation; those of `vmail_owner` are ours.
     /// The order is opposite to that in which they are written.
-    pub(super) fn delete(self, ids: &'a [RowId]) -> impl Iterator<Item = Statement<'a>> + Clone + use<'a> {
+    pub(super) fn delete(self, ids: &'a [RowId]) -> impl Iterator<Item = Statement<'a>> + use<'a> {
         Table::ALL.into_iter().rev().flat_map(move |table| {
             let keys: Vec<&str> = ids.iter().filter(|id| id.0 == table).map(|id| id.1.as_str()).collect();
             let (key, name, owner) = (key_column(table), self.names.table(table), self.names.owner());

@@ -270,7 +270,7 @@ impl<'a> Passes<'a> {
     }
 
     fn corrects_drift(&self) -> bool {
-        self.server_row().is_none_or(|row| row.drift == Drift::Correct)
+        self.context.index.read().server(self.server).is_none_or(|row| row.drift == Drift::Correct)
     }
 
     fn server_row(&self) -> Option<ServerRow> {
@@ -278,7 +278,7 @@ impl<'a> Passes<'a> {
     }
 
     fn minimum(&self) -> usize {
-        self.server_row().map_or(0, |row| row.minimum as usize)
+        self.context.index.read().server(self.server).map_or(0, |row| row.minimum as usize)
     }
 
     async fn brake(&mut self, deletions: &Doomed) {

@@ -121,7 +121,8 @@ fn store_finding(error: &store::Error) -> Finding {
     Finding::bad(reason, error.to_string())
 }
 
-/// Opens the database that the `MailServer` names now; also gives the hash of that part of its spec.
+/// Opens the database that the `MailServer` names, as the index has it: as new as all that is planned. Also gives the hash of that
+/// part of its spec.
 async fn connect(context: &Context, server: &ObjectName) -> Result<(Store, u64), Finding> {
     let row = context.index.read().server(server).cloned();
     let named = row.and_then(|row| Some((endpoint(server, &row)?, row.database)));

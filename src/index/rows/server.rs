@@ -37,7 +37,7 @@ pub struct ServerRow {
     pub files: bool,
     /// Where the extension of an address begins.
     pub recipient_delimiter: RecipientDelimiter,
-    /// The database server that it names; `None`: one of its own, where it has a database.
+    /// The database server that it names; `None`: one of its own. It counts only where `files` doesn't.
     pub external: Option<Box<ExternalDatabase>>,
     /// Hash of the part of the spec that says where the tables are: when it changes, the set loop begins anew.
     pub database: u64,

@@ -36,7 +36,9 @@ impl ConfigMaps {
     /// Reads them, and the set that they hold, as far as it can be read.
     pub(super) async fn open(client: Client, server: &ObjectName) -> Result<(Self, Set), FilesError> {
         let api = Api::<MailServer>::namespaced(client.clone(), &server.namespace);
-        let owner = bounded(api.get(&server.name)).await?.controller_owner_ref(&()).unwrap_or_default();
+        // A MailServer that can't be read any more is served on.
+        let owner = bounded(api.get_metadata(&server.name)).await?.controller_owner_ref(&());
+        let owner = owner.unwrap_or_default();
         let mut config_maps =
             Self { client, server: server.clone(), owner, manifest: None, held: BTreeMap::new() };
         let entries = config_maps.read().await?.values().flat_map(shards::read_entries).collect();

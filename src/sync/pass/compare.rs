@@ -345,7 +345,8 @@ impl Passes<'_> {
         if requests.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let scheme = self.server_row().map(|row| row.password_scheme).unwrap_or_default();
+        let scheme = self.context.index.read().server(self.server).map(|row| row.password_scheme);
+        let scheme = scheme.unwrap_or_default();
         let client = &self.context.client;
         Ok(self.store.kept_during(password::resolve(client, scheme, requests)).await??)
     }
