@@ -1,9 +1,9 @@
 //! Statements and their values, which go to the server in one of two ways.
 //!
 //! Many rows go as prepared statements in pieces of fixed sizes, so that few texts serve any number of rows: every new text
-//! costs a prepare, and a text that falls out of the driver's cache of 100 costs a close and a prepare. A few rows, and the keys of
+//! costs a prepare, and a text that falls out of the driver's cache costs a close and a prepare. A few rows, and the keys of
 //! a question, go as one packet of several statements that hold their values ([`one_packet`]): one round trip in place of many. A
-//! question is spared the prepare and the padding as well, each of which takes a server as long as the answer.
+//! question is spared the padding as well: 183 keys that are filled up to a thousand take `MariaDB` three times as long.
 
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::{MySql, MySqlArguments};
