@@ -69,12 +69,7 @@ impl Store {
         if questions.is_empty() {
             return Ok(Current::default());
         }
-        let statements: Vec<_> = questions.iter().map(|question| self.asking(question)).collect();
-        let found = match one_packet(&statements) {
-            Some(packet) => self.read_at_once(&questions, packet).await?,
-            None => None,
-        };
-        let mut current = match found {
+        let mut current = match self.read_at_once(&questions).await? {
             Some(current) => current,
             None => self.read_prepared(&questions).await?,
         };
@@ -91,13 +86,11 @@ impl Store {
         keys.iter().filter(|key| key.tables().contains(&table)).map(|key| key.as_str()).collect()
     }
 
-    /// Every question in one packet. As for a plan: whatever a server has against the packet, it may take the same one by one; it
-    /// is `None` then.
-    async fn read_at_once(
-        &mut self,
-        questions: &[Question<'_>],
-        packet: String,
-    ) -> Result<Option<Current>, Error> {
+    /// Every question in one packet. `None`: it would be too long, or the server refuses it; as for a plan: whatever it has against
+    /// the packet, it may take the same one by one.
+    async fn read_at_once(&mut self, questions: &[Question<'_>]) -> Result<Option<Current>, Error> {
+        let statements: Vec<_> = questions.iter().map(|question| self.asking(question)).collect();
+        let Some(packet) = one_packet(&statements) else { return Ok(None) };
         match self.answers(questions, packet).await {
             Err(Error::Database(sqlx::Error::Database(error))) => {
                 tracing::debug!(
